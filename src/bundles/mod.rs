@@ -1,0 +1,43 @@
+//! From the policies folder to the bundles in force: read, check, test, swap, keep the last good.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::{domain::ids::TenantId, policy::bundle::Bundle};
+
+pub mod status;
+
+/// Every tenant's bundle at one moment. One `Arc` serves a whole request.
+#[derive(Debug, Default)]
+pub struct Generation {
+    /// Counts the swaps since the daemon started.
+    pub number: u64,
+    pub bundles: BTreeMap<TenantId, Arc<Bundle>>,
+}
+
+impl Generation {
+    pub fn tenant(&self, tenant: &TenantId) -> Option<&Arc<Bundle>> {
+        self.bundles.get(tenant)
+    }
+}
+
+/// The generation in force. Cheap to clone; all clones see a swap at once.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyHandle(Arc<ArcSwap<Generation>>);
+
+impl PolicyHandle {
+    pub fn new(initial: Generation) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(initial)))
+    }
+
+    /// Taken once for each decision, and passed down.
+    pub fn current(&self) -> Arc<Generation> {
+        self.0.load_full()
+    }
+
+    /// One pointer store.
+    pub fn replace(&self, next: Generation) {
+        self.0.store(Arc::new(next));
+    }
+}

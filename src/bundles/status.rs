@@ -1,0 +1,102 @@
+//! What is in force, since when, and why the files are not: the answer of every policies route and command.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::diagnostic::Diagnostic;
+
+/// All tenants, and how the folder is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct PoliciesStatus {
+    pub generation: u64,
+    /// The folder as it was named.
+    pub folder: String,
+    pub watch: WatchStatus,
+    /// Whether every tenant's files are in force.
+    pub ok: bool,
+    /// Faults that belong to no tenant (an unreadable folder, a file that is no policy).
+    pub problems: Vec<Diagnostic>,
+    pub tenants: Vec<TenantStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct WatchStatus {
+    /// `events+rescan`, `rescan` (no events to be had), or `off` (offline commands).
+    pub mode: String,
+    pub last_scan: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct TenantStatus {
+    pub tenant: String,
+    /// None: nothing of this tenant was ever good.
+    pub active: Option<ActiveBundle>,
+    /// Why the files as they stand are not in force; none where they are.
+    pub candidate: Option<RejectedBundle>,
+    /// Remarks on what is in force.
+    pub warnings: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct ActiveBundle {
+    pub version: String,
+    pub since: DateTime<Utc>,
+    pub source: BundleSource,
+    pub tests: TestTally,
+    pub criteria: Vec<ActiveCriterion>,
+    pub variants: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(utoipa::ToSchema)]
+pub enum BundleSource {
+    /// As the files stand.
+    Files,
+    /// The files are broken or gone: the last that was good.
+    LastGood,
+    /// An operator put an earlier one back; the files differ.
+    Rollback,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct ActiveCriterion {
+    pub name: String,
+    pub weight: f64,
+    pub file: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TestTally {
+    pub passed: u32,
+    pub failed: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(utoipa::ToSchema)]
+pub struct RejectedBundle {
+    pub state: CandidateState,
+    pub first_seen: DateTime<Utc>,
+    pub errors: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(utoipa::ToSchema)]
+pub enum CandidateState {
+    /// The files have faults, or a test fails.
+    Rejected,
+    /// The tenant's file is gone; `orchestrator policies forget` drops the tenant.
+    Vanished,
+}

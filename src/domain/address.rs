@@ -1,0 +1,264 @@
+//! Addresses: a phone number in E.164, a mailbox, a Telegram chat.
+//!
+//! Reads what people write (national forms with the tenant's region) and refuses the rest with words for the
+//! caller. It never guesses across kinds: `prospectPhone` is never a WhatsApp address. The phone number
+//! library is behind this file, so that another can replace it.
+
+use std::{borrow::Cow, fmt};
+
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, PhoneNumberType};
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, PerChannel};
+
+/// A country by its ISO 3166 code: how national numbers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    code: [u8; 2],
+    plan: rlibphonenumber::Region,
+}
+
+impl Region {
+    /// Takes two upper-case letters that name a country with a numbering plan.
+    pub fn parse(code: &str) -> Option<Self> {
+        let letters: [u8; 2] = code.as_bytes().try_into().ok()?;
+        let plan: rlibphonenumber::Region = code.parse().ok()?;
+        let known = PHONE_NUMBER_UTIL.get_country_code_for_region(plan).is_some();
+        known.then_some(Self { code: letters, plan })
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.code).unwrap_or_default()
+    }
+}
+
+/// Where one message goes on one channel.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value", rename_all = "lowercase")]
+pub enum Address {
+    /// E.164, for SMS and WhatsApp: `+33612345678`.
+    Phone(String),
+    /// RFC 5321, the domain in lower case.
+    Email(String),
+    /// A Telegram chat: a number, or `@channelname`.
+    Chat(String),
+}
+
+impl Address {
+    /// The address as the provider takes it. Personal data: never for logs.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Address::Phone(text) | Address::Email(text) | Address::Chat(text) => text,
+        }
+    }
+}
+
+/// Shows the last two characters only, so that a stray log line gives nobody away.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.as_str();
+        let from = text.char_indices().rev().nth(1).map_or(0, |(at, _)| at);
+        write!(f, "…{}", &text[from..])
+    }
+}
+
+/// What a request says of one channel's address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Contact {
+    #[default]
+    Missing,
+    /// Given, but not an address; the words say why.
+    Unreadable(String),
+    Known(Address),
+}
+
+impl Contact {
+    /// The address, where there is a good one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Contact::Known(address) => Some(address),
+            _ => None,
+        }
+    }
+}
+
+/// The addresses as the caller wrote them; which form they are in depends on the tenant's region.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawContacts {
+    pub phone: Option<String>,
+    pub email: Option<String>,
+    pub whatsapp: Option<String>,
+    pub telegram: Option<String>,
+}
+
+impl fmt::Debug for RawContacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RawContacts(…)")
+    }
+}
+
+/// Reads each channel's address with the tenant's region.
+pub fn read_contacts(raw: &RawContacts, region: Region) -> PerChannel<Contact> {
+    fn read(text: &Option<String>, read: impl Fn(&str) -> Result<Address, String>) -> Contact {
+        match text.as_deref().map(str::trim).filter(|t| !t.is_empty()) {
+            None => Contact::Missing,
+            Some(text) => read(text).map_or_else(Contact::Unreadable, Contact::Known),
+        }
+    }
+    PerChannel {
+        sms: read(&raw.phone, |t| phone(t, region, Channel::Sms)),
+        email: read(&raw.email, email),
+        whatsapp: read(&raw.whatsapp, |t| phone(t, region, Channel::WhatsApp)),
+        telegram: read(&raw.telegram, chat),
+    }
+}
+
+fn shown(text: &str) -> Cow<'_, str> {
+    if text.chars().count() <= 40 {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().take(40).chain(['…']).collect())
+}
+
+/// Reads a phone number in any written form; a landline is no SMS address, other kinds are (details.md 2).
+fn phone(text: &str, region: Region, channel: Channel) -> Result<Address, String> {
+    let refused = |why: &str| Err(format!("not a phone number: {:?} ({why})", shown(text)));
+    if text.len() > 40 {
+        return refused("too long");
+    }
+    if plain_french_mobile(text) {
+        return Ok(Address::Phone(text.to_owned()));
+    }
+    let Ok(parsed) = PhoneNumber::parse(text, Some(region.plan)) else {
+        return refused(&format!("read as a number of {}; write it like +33612345678", region.as_str()));
+    };
+    if !parsed.is_valid() {
+        return refused("no such number exists in that country's plan");
+    }
+    if channel == Channel::Sms && parsed.get_type() == PhoneNumberType::FixedLine {
+        return Err(format!("a landline cannot receive SMS: {:?}", shown(text)));
+    }
+    Ok(Address::Phone(parsed.format_as(PhoneNumberFormat::E164).into_owned()))
+}
+
+/// The commonest case without the library: `+336` and eight digits is E.164 already.
+fn plain_french_mobile(text: &str) -> bool {
+    text.strip_prefix("+336").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Reads a mailbox (RFC 5321: local part up to 64 octets, 254 in all). The domain is put in lower case.
+fn email(text: &str) -> Result<Address, String> {
+    let refused = |why: &str| Err(format!("not an email address: {:?} ({why})", shown(text)));
+    let Some((local, domain)) = text.rsplit_once('@') else { return refused("no @") };
+    if text.len() > 254 || local.len() > 64 {
+        return refused("too long");
+    }
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return refused("spaces and control characters are not allowed");
+    }
+    if domain.is_empty() || !domain.contains('.') || domain.starts_with('.') || domain.ends_with('.') {
+        return refused("the part after @ is no domain");
+    }
+    match mailbox_fault(local, domain) {
+        None => Ok(Address::Email(format!("{local}@{}", domain.to_lowercase()))),
+        Some(why) => refused(why),
+    }
+}
+
+/// Reads a Telegram chat: an integer id (negative for groups) or a public `@name`.
+fn chat(text: &str) -> Result<Address, String> {
+    let named = text.strip_prefix('@').is_some_and(|name| {
+        (4..=32).contains(&name.len())
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    });
+    if named || text.parse::<i64>().is_ok_and(|id| id != 0) {
+        return Ok(Address::Chat(text.to_owned()));
+    }
+    Err(format!("not a Telegram chat: {:?} (a number such as 123456789, or @name)", shown(text)))
+}
+
+/// What keeps `local@domain` from being a mailbox: the dot-atom form of RFC 5321, quoted local parts left out.
+fn mailbox_fault(local: &str, domain: &str) -> Option<&'static str> {
+    let atom = |c: char| c.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c) || !c.is_ascii();
+    let dotted = local.split('.').all(|part| !part.is_empty() && part.chars().all(atom));
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.chars().all(|c| c.is_alphanumeric() || c == '-')
+    };
+    if !dotted {
+        return Some("the part before @ has a character that is not allowed, or a dot out of place");
+    }
+    (!domain.split('.').all(label)).then_some("the part after @ is no domain")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sms(text: &str) -> Contact {
+        let raw = RawContacts { phone: Some(text.into()), ..RawContacts::default() };
+        read_contacts(&raw, Region::parse("FR").unwrap()).sms
+    }
+
+    #[test]
+    fn french_forms_are_read_and_kept_as_e164() {
+        for text in ["06 12 34 56 78", "0612345678", "+33 6 12 34 56 78", "+33612345678", "06.12.34.56.78"] {
+            assert_eq!(sms(text).address().map(Address::as_str), Some("+33612345678"), "{text}");
+        }
+        assert_eq!(sms("+1 202 555 0143").address().map(Address::as_str), Some("+12025550143"));
+    }
+
+    #[test]
+    fn what_is_no_number_is_said_in_words() {
+        for text in ["06 12 34", "marie@example.com", "hello", "+33", &"0".repeat(500)] {
+            let Contact::Unreadable(why) = sms(text) else { panic!("{text}: {:?}", sms(text)) };
+            assert!(why.starts_with("not a phone number: "), "{why}");
+        }
+        let Contact::Unreadable(why) = sms("01 42 68 53 00") else { panic!() };
+        assert!(why.starts_with("a landline cannot receive SMS"), "{why}");
+        assert_eq!(sms("  "), Contact::Missing);
+    }
+
+    #[test]
+    fn mailboxes() {
+        for good in ["client@example.com", "a.b+c@Exämple.fr", "x@sub.example.co.uk"] {
+            assert!(email(good).is_ok(), "{good}");
+        }
+        assert_eq!(email("A@EXAMPLE.Com").unwrap().as_str(), "A@example.com");
+        for bad in [
+            "",
+            "a",
+            "a@b",
+            "@example.com",
+            "a@.com",
+            "a b@example.com",
+            "a@exa mple.com",
+            "a..b@example.com",
+            "a@example..com",
+            "a\r\n@example.com",
+            "<a@example.com>",
+            "a@-x.com",
+            "a@b@c.com",
+        ] {
+            assert!(email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn chats() {
+        for good in ["123456789", "-1001234567890", "@my_channel"] {
+            assert!(chat(good).is_ok(), "{good}");
+        }
+        for bad in ["0", "@ab", "name", "12a", "@1abc"] {
+            assert!(chat(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_does_not_show_itself_in_debug() {
+        assert_eq!(format!("{:?}", Address::Phone("+33612345678".into())), "…78");
+    }
+}

@@ -1,0 +1,56 @@
+//! What is known beyond the request when a decision is made: history, suppressions, spend, driver health.
+//!
+//! Read in one go before deciding; a decision never reads anything else. Rates are not computed here.
+
+use serde::{Deserialize, Serialize};
+
+use super::{channel::PerChannel, money::MicroEuros};
+
+/// Everything that `decide` may know which the request does not say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Past engagement of this recipient; none where the channel cannot report or nothing is known.
+    pub history: PerChannel<Option<EngagementHistory>>,
+    /// Why this address must not be written to from this sender.
+    pub suppressed: PerChannel<Option<String>>,
+    /// Whether an opt-in is on record; none: no record.
+    pub opted_in: PerChannel<Option<bool>>,
+    pub spend: Spend,
+    pub drivers: PerChannel<DriverHealth>,
+}
+
+/// What this recipient did with what was sent on one channel, over the last 180 days, people only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngagementHistory {
+    pub received: u32,
+    pub engaged: u32,
+    /// The tenant's own rate on that channel, 0 to 1.
+    pub average: f64,
+}
+
+/// Money committed so far, in the tenant's own days and months.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    pub today: MicroEuros,
+    pub this_month: MicroEuros,
+    /// By messages of the same origin, today and this month.
+    pub origin_today: MicroEuros,
+    pub origin_this_month: MicroEuros,
+    pub channels_today: PerChannel<MicroEuros>,
+}
+
+/// Whether anything can send on a channel now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverHealth {
+    pub configured: bool,
+    pub healthy: bool,
+    /// Why not, in words for people.
+    pub detail: Option<String>,
+}
+
+/// Unless said otherwise a driver is there and well: explanations made offline assume so.
+impl Default for DriverHealth {
+    fn default() -> Self {
+        Self { configured: true, healthy: true, detail: None }
+    }
+}

@@ -1,0 +1,237 @@
+//! Time: the clock that everything is handed, quiet hours, and the legal window of marketing SMS in France.
+//!
+//! The only file that reads the wall clock. Local hours are always of a zone that is named; daylight saving is
+//! the zone's own rule: in the gap the next valid instant counts, in the fold both hours do.
+
+use std::{
+    sync::Mutex,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use chrono::{
+    DateTime, Datelike, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc, Weekday,
+};
+use chrono_tz::Tz;
+
+/// What time it is. Handed in, so that tests set it by hand.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The machine's clock, to the millisecond: what the database keeps.
+#[derive(Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+}
+
+/// A clock that stands until it is moved, for tests and for `--at`.
+#[derive(Debug)]
+pub struct ManualClock(Mutex<DateTime<Utc>>);
+
+impl ManualClock {
+    pub fn new(at: DateTime<Utc>) -> Self {
+        Self(Mutex::new(at))
+    }
+
+    pub fn set(&self, at: DateTime<Utc>) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = at;
+    }
+
+    pub fn advance(&self, by: chrono::TimeDelta) {
+        let mut at = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *at += by;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// `"22:00"`: hours and minutes of a day, 00:00 to 23:59.
+pub fn parse_time_of_day(text: &str) -> Option<NaiveTime> {
+    let shaped = text.len() == 5 && text.as_bytes()[2] == b':';
+    shaped.then(|| NaiveTime::parse_from_str(text, "%H:%M").ok()).flatten()
+}
+
+/// The zone of an IANA name.
+pub fn parse_time_zone(name: &str) -> Option<Tz> {
+    name.parse().ok()
+}
+
+/// Local hours in which what rings waits: `start` inclusive, `end` exclusive, over midnight where start > end,
+/// none where they are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct QuietHours {
+    pub start: NaiveTime,
+    pub end: NaiveTime,
+}
+
+impl QuietHours {
+    /// Whether a local time of day is quiet.
+    pub fn contains(&self, local: NaiveTime) -> bool {
+        match self.start.cmp(&self.end) {
+            std::cmp::Ordering::Equal => false,
+            std::cmp::Ordering::Less => (self.start..self.end).contains(&local),
+            std::cmp::Ordering::Greater => local >= self.start || local < self.end,
+        }
+    }
+
+    /// When the quiet hours that `at` falls in end; `None` outside them.
+    pub fn end_after(&self, at: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let local = at.with_timezone(&zone).naive_local();
+        if !self.contains(local.time()) {
+            return None;
+        }
+        let over_midnight = self.start > self.end && local.time() >= self.start;
+        let day = if over_midnight { local.date() + Days::new(1) } else { local.date() };
+        let end = first_instant(zone, day.and_time(self.end));
+        // In an autumn fold the end's first instant may be past already: its second one is meant.
+        if end > at { Some(end) } else { Some(last_instant(zone, day.and_time(self.end)).max(at)) }
+    }
+}
+
+/// The first instant that a local clock shows `local`, or the first after the gap that swallows it.
+fn first_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+    resolve(zone, local, |first, _| first)
+}
+
+fn last_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+    resolve(zone, local, |_, last| last)
+}
+
+fn resolve(
+    zone: Tz,
+    local: NaiveDateTime,
+    pick: fn(DateTime<Tz>, DateTime<Tz>) -> DateTime<Tz>,
+) -> DateTime<Utc> {
+    let mut local = local;
+    // No zone has a gap of more than a day (Samoa skipped one, 30 December 2011).
+    for _ in 0..=25 * 60 {
+        match zone.from_local_datetime(&local) {
+            LocalResult::Single(at) => return at.with_timezone(&Utc),
+            LocalResult::Ambiguous(first, last) => return pick(first, last).with_timezone(&Utc),
+            LocalResult::None => local += chrono::TimeDelta::minutes(1),
+        }
+    }
+    zone.from_utc_datetime(&local).with_timezone(&Utc)
+}
+
+/// Marketing SMS in France: not from 22:00 to 08:00, on Sundays or on public holidays (reliability.md section
+/// 1, "France"). Returns when it is next allowed; `None` when it is allowed now.
+pub fn french_marketing_sms_allowed_from(at: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+    let (opens, closes) = (NaiveTime::from_hms_opt(8, 0, 0)?, NaiveTime::from_hms_opt(22, 0, 0)?);
+    let local = at.with_timezone(&zone).naive_local();
+    let free = |day: NaiveDate| day.weekday() != Weekday::Sun && !is_french_holiday(day);
+    if free(local.date()) && (opens..closes).contains(&local.time()) {
+        return None;
+    }
+    let first = if local.time() < opens { local.date() } else { local.date() + Days::new(1) };
+    // At most three forbidden days follow each other (a Sunday beside holidays); ten leaves room.
+    let day = first.iter_days().take(10).find(|day| free(*day))?;
+    Some(first_instant(zone, day.and_time(opens)))
+}
+
+/// The eleven public holidays of Code du travail L3133-1.
+pub fn is_french_holiday(day: NaiveDate) -> bool {
+    const FIXED: [(u32, u32); 8] = [(1, 1), (5, 1), (5, 8), (7, 14), (8, 15), (11, 1), (11, 11), (12, 25)];
+    let after_easter = day.signed_duration_since(easter(day.year())).num_days();
+    FIXED.contains(&(day.month(), day.day())) || [1, 39, 50].contains(&after_easter)
+}
+
+/// Easter Sunday of the Gregorian calendar (the Meeus/Jones/Butcher algorithm).
+fn easter(year: i32) -> NaiveDate {
+    let (a, b, c) = (year % 19, year / 100, year % 100);
+    let (d, e) = (b / 4, b % 4);
+    let g = (8 * b + 13) / 25;
+    let h = (19 * a + b - d - g + 15) % 30;
+    let (i, k) = (c / 4, c % 4);
+    let l = (32 + 2 * e + 2 * i - h - k) % 7;
+    let m = (a + 11 * h + 19 * l) / 433;
+    let month = (h + l - 7 * m + 90) / 25;
+    let day = (h + l - 7 * m + 33 * month + 19) % 32;
+    NaiveDate::from_ymd_opt(year, month as u32, day as u32)
+        .expect("the algorithm gives a day of March or April")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse::<DateTime<chrono::FixedOffset>>().unwrap().with_timezone(&Utc)
+    }
+    fn quiet(start: &str, end: &str) -> QuietHours {
+        QuietHours { start: parse_time_of_day(start).unwrap(), end: parse_time_of_day(end).unwrap() }
+    }
+
+    #[test]
+    fn quiet_hours_start_inclusive_end_exclusive_over_midnight() {
+        let night = quiet("22:00", "08:00");
+        for (local, expected) in
+            [("21:59", false), ("22:00", true), ("00:00", true), ("07:59", true), ("08:00", false)]
+        {
+            assert_eq!(night.contains(parse_time_of_day(local).unwrap()), expected, "{local}");
+        }
+        assert!(!quiet("08:00", "08:00").contains(parse_time_of_day("08:00").unwrap()));
+        assert!(quiet("12:00", "14:00").contains(parse_time_of_day("13:00").unwrap()));
+        assert!(!quiet("12:00", "14:00").contains(parse_time_of_day("14:00").unwrap()));
+    }
+
+    #[test]
+    fn quiet_hours_end_in_the_zone_of_the_recipient_daylight_saving_included() {
+        let night = quiet("22:00", "08:00");
+        for (now, end) in [
+            ("2025-11-14T23:00:00+01:00", Some("2025-11-15T08:00:00+01:00")),
+            ("2025-11-15T03:00:00+01:00", Some("2025-11-15T08:00:00+01:00")),
+            ("2025-11-15T08:00:00+01:00", None),
+            // The night of the spring gap is an hour shorter, that of the autumn fold an hour longer.
+            ("2027-03-27T23:00:00+01:00", Some("2027-03-28T08:00:00+02:00")),
+            ("2027-10-30T23:00:00+02:00", Some("2027-10-31T08:00:00+01:00")),
+        ] {
+            assert_eq!(night.end_after(at(now), chrono_tz::Europe::Paris), end.map(at), "{now}");
+        }
+        // An end inside the gap is the first valid instant; one inside the fold is over when both are.
+        let gap = quiet("22:00", "02:30");
+        let end = gap.end_after(at("2027-03-28T01:00:00+01:00"), chrono_tz::Europe::Paris);
+        assert_eq!(end, Some(at("2027-03-28T03:00:00+02:00")));
+        let fold =
+            quiet("02:15", "02:45").end_after(at("2027-10-31T02:20:00+01:00"), chrono_tz::Europe::Paris);
+        assert_eq!(fold, Some(at("2027-10-31T02:45:00+01:00")));
+    }
+
+    #[test]
+    fn french_holidays() {
+        for day in
+            ["2025-04-21", "2025-05-29", "2025-06-09", "2026-04-06", "2027-05-17", "2025-12-25", "2025-07-14"]
+        {
+            assert!(is_french_holiday(day.parse().unwrap()), "{day}");
+        }
+        for day in ["2025-04-20", "2025-04-22", "2025-12-26"] {
+            assert!(!is_french_holiday(day.parse().unwrap()), "{day}");
+        }
+    }
+
+    #[test]
+    fn marketing_sms_waits_for_the_next_legal_moment() {
+        let paris = chrono_tz::Europe::Paris;
+        for (now, allowed) in [
+            ("2025-11-14T15:00:00+01:00", None),
+            ("2025-11-14T22:00:00+01:00", Some("2025-11-15T08:00:00+01:00")),
+            ("2025-11-15T22:30:00+01:00", Some("2025-11-17T08:00:00+01:00")),
+            ("2025-11-16T12:00:00+01:00", Some("2025-11-17T08:00:00+01:00")),
+            ("2025-11-11T12:00:00+01:00", Some("2025-11-12T08:00:00+01:00")),
+            // Easter Saturday evening: Sunday and Monday are both forbidden.
+            ("2025-04-19T23:00:00+02:00", Some("2025-04-22T08:00:00+02:00")),
+        ] {
+            assert_eq!(french_marketing_sms_allowed_from(at(now), paris), allowed.map(at), "{now}");
+        }
+    }
+}

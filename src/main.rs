@@ -1,0 +1,3 @@
+//! The binary: hands over to `cli` and refuses to do anything itself.
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! What the criteria say, and what each tenant makes of it: scripts and TOML, compiled and checked into bundles.
+//!
+//! Takes texts, gives bundles or every fault at once. It reads no folder (`bundles` does) and decides nothing
+//! (`decide` does). The only place that knows Rhai.
+
+pub mod assemble;
+pub mod bundle;
+pub mod criterion;
+pub mod diagnostic;
+pub mod settings;
+pub mod strategy;
+pub mod verdict;
+pub mod view;

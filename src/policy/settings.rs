@@ -1,0 +1,204 @@
+//! A tenant's policy as values: what default.toml, the environment and the tenant's file come to together.
+//!
+//! Nothing here reads a file; `document` makes these values and has checked every one of them. Durations,
+//! money and limits carry their units in their names.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+
+use crate::domain::{
+    address::Region,
+    channel::{Channel, PerChannel},
+    delivery::OnUnknown,
+    ids::CriterionName,
+    message::{Origin, Priority},
+    money::MicroEuros,
+    time::QuietHours,
+};
+
+/// Everything that a tenant decides, but for scripts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TenantPolicy {
+    pub time_zone: Tz,
+    pub region: Region,
+    pub locale: String,
+    pub default_priority: Priority,
+    pub scoring: Scoring,
+    /// Points that a criterion is worth at share 1; a criterion without an entry has weight 0.
+    pub weights: BTreeMap<CriterionName, f64>,
+    pub quiet_hours: QuietHoursPolicy,
+    pub channels: PerChannel<ChannelTerms>,
+    pub fallback: FallbackPolicy,
+    pub retry: PerChannel<RetryPolicy>,
+    pub deadline: DeadlinePolicy,
+    pub on_unknown: PerChannel<OnUnknown>,
+    pub budget: BudgetPolicy,
+    pub consent: ConsentPolicy,
+    pub retention: RetentionPolicy,
+    pub learning: LearningPolicy,
+    /// First match wins.
+    pub strategies: Vec<StrategyRule>,
+    /// Weights that a variant overrides, by the variant's name.
+    pub variants: BTreeMap<String, BTreeMap<CriterionName, f64>>,
+    /// Shares of recipients by variant, in percent; empty: no split.
+    pub split: Vec<(String, f64)>,
+    /// The variant for everybody, unless there is a split.
+    pub variant: Option<String>,
+}
+
+/// `confidence = min(ceiling, max(0, (base + score) / scale))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scoring {
+    pub base: f64,
+    pub scale: f64,
+    pub ceiling: f64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuietHoursPolicy {
+    pub hours: QuietHours,
+    pub action: QuietAction,
+    /// The channels that ring.
+    pub channels: Vec<Channel>,
+    /// `legal = "fr"`: marketing SMS wait for France's legal window.
+    pub french_legal_window: bool,
+}
+
+/// What quiet hours do beyond the points of the criterion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuietAction {
+    /// A channel that rings and still wins waits for their end.
+    Hold,
+    /// Points alone.
+    Score,
+    /// A channel that rings is out.
+    Skip,
+}
+
+/// One channel's terms: facts that scripts and gates read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelTerms {
+    pub enabled: bool,
+    /// Drivers by name, tried in order; empty: the operator's for that channel, else the sandbox.
+    pub drivers: Vec<String>,
+    /// The tenant's number or mailbox.
+    pub from: Option<String>,
+    pub from_name: Option<String>,
+    pub reply_to: Option<String>,
+    /// For SMS, per segment.
+    pub cost: MicroEuros,
+    pub open_rate: f64,
+    pub delivery_seconds: BTreeMap<Priority, u32>,
+    /// Characters; none: unlimited. For SMS it informs and does not gate: longer texts take more segments.
+    pub max_length: Option<u32>,
+    pub rich_media: bool,
+    pub attachments: bool,
+    pub attachment_bytes_max: u64,
+    pub interactive: bool,
+    pub tracking: bool,
+    /// The channel needs an opt-in.
+    pub opt_in: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FallbackPolicy {
+    pub enabled: bool,
+    /// Further channels after the first: 2 makes three in all.
+    pub max_fallbacks: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Seconds before each retry: `delays` cut to `max_retries`.
+    pub delays_seconds: Vec<u32>,
+    /// The channel preferred once the retries are used up.
+    pub fallback_after_retries: Option<Channel>,
+}
+
+/// Every message has a deadline; these hold where the request names none (reliability.md P2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadlinePolicy {
+    pub transactional_hours: u32,
+    pub marketing_hours: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetPolicy {
+    /// By priority; a message that costs more is gated. None: no limit.
+    pub max_cost_per_message: BTreeMap<Priority, MicroEuros>,
+    /// 0 to 1.
+    pub alert_threshold: f64,
+    pub on_limit: OnLimit,
+    pub daily: Option<MicroEuros>,
+    pub monthly: Option<MicroEuros>,
+    pub channels_daily: PerChannel<Option<MicroEuros>>,
+    /// The cost aimed at by priority: above it the explanation says so, and it is a gate where enforced.
+    pub targets: BTreeMap<Priority, MicroEuros>,
+    pub enforce_targets: bool,
+    pub origins: BTreeMap<Origin, OriginBudget>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OriginBudget {
+    pub daily: Option<MicroEuros>,
+    pub monthly: Option<MicroEuros>,
+}
+
+/// What happens when a budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLimit {
+    /// The channel is out.
+    Skip,
+    /// The message waits for the next day or month.
+    Hold,
+    /// Only the cheapest channel that may be used is left.
+    Cheapest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsentPolicy {
+    /// Marketing needs the caller to say that consent was given.
+    pub marketing_required: bool,
+    /// `opt_in = "recorded"`: passing an address does not assert an opt-in.
+    pub opt_in_recorded: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetentionPolicy {
+    /// Days after which content and addresses are forgotten.
+    pub content_days: u32,
+    /// Days after which the message itself is forgotten.
+    pub message_days: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LearningPolicy {
+    /// 0 to 1: share of decisions that take another channel at random.
+    pub explore: f64,
+    /// Points within which that other channel must be.
+    pub within: f64,
+}
+
+/// A `[[strategies]]` entry without its compiled condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StrategyRule {
+    pub name: String,
+    /// The Rhai expression over `message`, as written.
+    pub when: String,
+    /// The only channels left; none: all of them.
+    pub channels: Option<Vec<Channel>>,
+    /// Ranked first, in this order, whatever their points, as long as they may be used.
+    pub prefer: Vec<Channel>,
+    pub priority: Option<Priority>,
+    pub escalate: Option<Escalation>,
+}
+
+/// `escalate = { to = "sms", after = "6h", unless = "opened" }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Escalation {
+    pub to: Channel,
+    pub after_seconds: u32,
+    /// `opened`, `delivered`, `clicked`, `replied`, or an event's name.
+    pub unless: String,
+}

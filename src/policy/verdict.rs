@@ -1,0 +1,30 @@
+//! What a criterion says of one channel, and how it can fail to say it.
+
+use std::sync::Arc;
+
+/// A script's answer, checked: the share is finite and in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub kind: VerdictKind,
+    /// Empty for `neutral()`.
+    pub reason: Arc<str>,
+    /// Where the verdict function was called: line and column, from 1; none for neutral.
+    pub position: Option<(usize, usize)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum VerdictKind {
+    Neutral,
+    /// `award(share, …)` is positive, `penalize(share, …)` negative: -1 to 1.
+    Share(f64),
+    Veto,
+}
+
+/// Why a script gave no verdict. It counts as neutral, is shown in the explanation, and trips an alarm.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ScriptFailure {
+    /// What went wrong, in the author's words, with line and column where they are known.
+    pub message: String,
+    pub position: Option<(usize, usize)>,
+}

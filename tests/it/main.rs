@@ -1,0 +1,1 @@
+//! The one integration-test binary: what each suite covers is said at its head.
