@@ -4,7 +4,10 @@
 //! outside, or makes a value much larger than what it was given. Nothing shared is mutable. The limits are those
 //! of details.md section 4, reliability.md T29 and policy-engine.md part 3.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    ops::{Range, RangeBounds, RangeInclusive},
+    sync::{Arc, LazyLock},
+};
 
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FLOAT, INT, ImmutableString, Map, NativeCallContext,
@@ -199,6 +202,9 @@ fn register_texts(engine: &mut Engine) {
     engine.register_fn("contains", |text: &str, part: &str| text.contains(part));
     engine.register_fn("contains", |list: &mut Array, item: Dynamic| list.iter().any(|i| same(i, &item)));
     engine.register_fn("contains", |_missing: (), _part: Dynamic| false);
+    // `minutes in 0..=30`: what is missing lies in no range.
+    engine.register_fn("contains", |range: &mut Range<INT>, item: Dynamic| within(&item, range));
+    engine.register_fn("contains", |range: &mut RangeInclusive<INT>, item: Dynamic| within(&item, range));
     engine.register_fn("starts_with", |text: &str, part: &str| text.starts_with(part));
     engine.register_fn("starts_with", |_missing: (), _part: &str| false);
     engine.register_fn("len", |text: &str| text.chars().count() as INT);
@@ -214,6 +220,10 @@ fn register_texts(engine: &mut Engine) {
     engine.register_fn("to_string", |_missing: ()| String::new());
     engine.register_fn("to_string", |list: &mut Array| format!("[{} values]", list.len()));
     engine.register_fn("to_string", |map: &mut Map| format!("#{{{} values}}", map.len()));
+}
+
+fn within(item: &Dynamic, range: &impl RangeBounds<INT>) -> bool {
+    item.as_int().is_ok_and(|number| range.contains(&number))
 }
 
 /// Equality of plain values; lists and objects equal nothing.

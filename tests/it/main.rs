@@ -1,4 +1,6 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod points;
+mod sandbox;
+mod static_check;
 
 mod store;

@@ -144,6 +144,16 @@ impl Walk<'_> {
         }
     }
 
+    /// A name that is in no scope and still parses is a function's.
+    pub fn function_as_value(&mut self, name: &str, position: Position) {
+        self.error(
+            "unknown-variable",
+            position,
+            format!("there is no variable `{name}`"),
+            format!("`{name}` is a function: call it, as in `{name}(...)`"),
+        );
+    }
+
     /// A verdict that isn't the last word of its block, and isn't returned, is lost.
     pub fn check_nothing_lost(&mut self, statement: &Stmt) {
         let mut lost = Vec::new();
