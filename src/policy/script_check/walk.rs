@@ -211,9 +211,10 @@ impl<'a> Walk<'a> {
                 }
                 Kind::Unknown
             }
-            Stmt::Return(Some(value), _, _) => {
+            Stmt::Return(Some(value), flags, _) => {
                 let kind = self.expression(value);
-                if self.in_entry {
+                // With the flag it is a `throw`.
+                if self.in_entry && !flags.contains(ASTFlags::BREAK) {
                     self.check_verdict(kind, value.start_position());
                 }
                 Kind::Unknown

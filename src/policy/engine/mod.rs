@@ -17,7 +17,7 @@ use rhai::{
 
 use super::{
     fields::{self, Field, Value},
-    verdict::{Verdict, VerdictKind},
+    verdict::{Verdict, VerdictKind, one_line},
     view::{ChannelView, HistoryView, MessageView},
 };
 
@@ -164,7 +164,7 @@ fn register_verdicts(engine: &mut Engine) {
     });
     engine.register_fn("veto", |ctx: NativeCallContext<'_>, reason: &str| Verdict {
         kind: VerdictKind::Veto,
-        reason: bounded(reason),
+        reason: one_line(reason, REASON_CHARS_MAX).into(),
         position: place(ctx.call_position()),
     });
     engine.register_fn("neutral", Verdict::neutral);
@@ -176,17 +176,11 @@ fn verdict(ctx: &NativeCallContext<'_>, share: FLOAT, sign: FLOAT, reason: &str)
         return Err(fault(ctx, format!("{}({share}, ...): a share is a number from 0 to 1", ctx.fn_name())));
     }
     Ok(Verdict {
-        kind: VerdictKind::Share(share * sign),
-        reason: bounded(reason),
+        // Adding 0 turns -0 into 0.
+        kind: VerdictKind::Share(share * sign + 0.0),
+        reason: one_line(reason, REASON_CHARS_MAX).into(),
         position: place(ctx.call_position()),
     })
-}
-
-fn bounded(reason: &str) -> Arc<str> {
-    match reason.char_indices().nth(REASON_CHARS_MAX) {
-        None => reason.into(),
-        Some((at, _)) => format!("{}…", &reason[..at]).into(),
-    }
 }
 
 fn fault(ctx: &NativeCallContext<'_>, words: String) -> Box<EvalAltResult> {
@@ -248,3 +242,6 @@ fn percent(ctx: &NativeCallContext<'_>, rate: FLOAT) -> Fallible<String> {
     }
     Ok(format!("{}%", (rate * 100.0).round()))
 }
+
+#[cfg(test)]
+mod tests;
