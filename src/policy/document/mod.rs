@@ -11,6 +11,7 @@ pub mod keys;
 pub mod layer;
 pub mod merge;
 pub mod origin;
+pub mod place;
 pub mod policy;
 pub mod source;
 mod strategies;
@@ -30,6 +31,3 @@ pub fn built_in() -> &'static Arc<Layer> {
         Arc::new(Layer::read(LayerKind::BuiltIn, &file))
     })
 }
-
-#[cfg(test)]
-mod tests;
