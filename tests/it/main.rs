@@ -4,3 +4,4 @@ mod documents;
 mod points;
 mod store;
 mod support;
+mod slow;
