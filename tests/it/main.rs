@@ -1,2 +1,3 @@
 //! The one integration-test binary: what each suite covers is said at its head.
+mod drivers;
 mod points;
