@@ -1,3 +1,5 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod drivers;
 mod points;
+
+mod store;
