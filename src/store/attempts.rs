@@ -16,12 +16,14 @@ use crate::domain::{
     channel::Channel,
     delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
     ids::{AttemptId, MessageId, TenantId},
-    message::Origin,
+    message::{MessageClass, Origin},
     money::MicroEuros,
 };
 
 /// The most attempts at one message (reliability.md P6, I6).
 const ATTEMPTS_MAX: i64 = 12;
+
+const MARKETING: MessageClass = MessageClass::Marketing;
 
 pub(super) struct RecordIntent {
     id: MessageId,
@@ -173,6 +175,7 @@ struct Step {
 }
 
 impl Step {
+    /// A second resend, or one of marketing, is never written, whoever asks for it (I7): a person decides.
     fn new(claimed: &Claimed, next: &Next, sent_via: Option<Channel>, now: DateTime<Utc>) -> Self {
         let step = |status, reason: &str, at, event| Step {
             status,
@@ -194,6 +197,10 @@ impl Step {
                 Step { hop: *hop, new_hop: true, ..step(status, reason, Some(*at), "fallback") }
             }
             Next::SettleAt { at, reason } => step(Status::Unknown, reason, Some(*at), "unknown"),
+            Next::ResendAt { reason, .. } if claimed.resend_used || claimed.plan.class == MARKETING => {
+                let reason = format!("not sent again, it may have arrived: {reason}");
+                step(Status::Unresolved, &reason, None, Status::Unresolved.as_str())
+            }
             Next::ResendAt { at, reason } => {
                 Step { resend: true, ..step(Status::Retrying, reason, Some(*at), "resend") }
             }
@@ -204,8 +211,7 @@ impl Step {
     }
 
     /// Writes the step where the lease still is the caller's; false where it is not. `open` is the attempt that
-    /// is being settled. An attempt that HoldUntil gives back doesn't count on its hop. A second resend, or one of
-    /// marketing, is never written (I7).
+    /// is being settled. An attempt that HoldUntil gives back doesn't count on its hop.
     async fn write(
         &self,
         link: &mut Link<'_>,
@@ -221,8 +227,7 @@ impl Step {
              sent_via = COALESCE($10, sent_via), crashes = 0, lease_owner = NULL, lease_until = NULL, \
              open_attempt = NULL \
              WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL AND status IN ('sending', 'unknown') \
-             AND (open_attempt IS NULL OR open_attempt = $11) \
-             AND ($9 = 0 OR (resend_used = 0 AND class <> 'marketing'))";
+             AND (open_attempt IS NULL OR open_attempt = $11)";
         let values = values![
             id,
             fence,

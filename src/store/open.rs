@@ -3,7 +3,12 @@
 //! Nothing here guesses: a database that is locked, newer, damaged or on the wrong disk is refused with what to
 //! do about it. The store outlives lost connections, never a commit that failed.
 
-use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection as _, SqliteConnection,
@@ -68,7 +73,8 @@ pub struct SqlStore {
     readers: Readers,
     writer: Option<Writer>,
     checkpointer: Option<tokio::task::JoinHandle<()>>,
-    _lock: Option<FileLock>,
+    /// Let go of when the store is closed.
+    lock: Mutex<Option<FileLock>>,
 }
 
 impl std::fmt::Debug for SqlStore {
@@ -117,6 +123,7 @@ impl SqlStore {
         if let Some(writer) = &self.writer {
             writer.close().await;
         }
+        drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
     }
 
     pub(super) fn writer(&self) -> Result<&Writer> {
@@ -198,7 +205,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         _ => None,
     };
     let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer, _lock: lock })
+    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock) })
 }
 
 async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
@@ -247,12 +254,12 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     let readers = Readers::Postgres(reading);
     if read_only {
         schema::check(&mut readers.take().await?.link()).await?;
-        return Ok(SqlStore { readers, writer: None, checkpointer: None, _lock: None });
+        return Ok(SqlStore { readers, writer: None, checkpointer: None, lock: Mutex::new(None) });
     }
     let mut session = Session::postgres(parsed).await.map_err(|f| cannot_open(&shown, f))?;
     if let Some(mut link) = session.link() {
         schema::migrate(&mut link).await?;
     }
     let writer = Some(Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer: None, _lock: None })
+    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None) })
 }
