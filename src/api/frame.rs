@@ -32,8 +32,10 @@ pub async fn frame(State(api): State<Arc<Api>>, request: Request, next: Next) ->
     let started = Instant::now();
     let method = request.method().clone();
     let instance = request.uri().path().to_owned();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".into(), |m| m.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".into(), |m| m.as_str().to_owned());
     let id = request_id(&request);
     let response = match guard(&api, &request) {
         Ok(()) => guarded(next.run(request)).await,
@@ -132,10 +134,8 @@ fn generic(status: StatusCode, instance: &str) -> Response {
     let problem = match status {
         StatusCode::NOT_FOUND => Problem::not_found("such route"),
         s if s.is_server_error() => Problem::internal(),
-        _ => Problem {
-            status: status.as_u16(),
-            ..Problem::new(Kind::BadRequest, "the request's path or headers cannot be read")
-        },
+        _ => Problem::new(Kind::BadRequest, "the request's path or headers cannot be read")
+            .with(|p| p.status = status.as_u16()),
     };
     problem.render(instance)
 }

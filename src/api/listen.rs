@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
@@ -17,7 +18,7 @@ use axum::{Router, body::Body};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -97,7 +98,12 @@ impl Listeners {
 }
 
 /// Serves until `shutdown`, then lets busy connections finish for at most `settings.drain`.
-pub async fn serve(listeners: Listeners, router: Router, settings: &ApiSettings, shutdown: CancellationToken) {
+pub async fn serve(
+    listeners: Listeners,
+    router: Router,
+    settings: &ApiSettings,
+    shutdown: CancellationToken,
+) {
     let Listeners { unix, tcp } = listeners;
     let unix = async {
         if let Some((listener, _file)) = unix {
@@ -201,13 +207,11 @@ async fn accept<L: Accept>(
             stream.close_with(NO_ROOM);
             continue;
         };
-        let connection = connection(&builder, stream, L::DOOR, router.clone(), settings.pace);
-        let watched = graceful.watch(connection);
+        let served =
+            serve_one(builder.clone(), stream, L::DOOR, router.clone(), settings.pace, graceful.watcher());
         connections.spawn(async move {
             let _seat = seat;
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
+            served.await;
         });
     }
     if tokio::time::timeout(settings.drain, graceful.shutdown()).await.is_err() {
@@ -227,14 +231,15 @@ fn builder(settings: &ApiSettings) -> http1::Builder {
     builder
 }
 
-fn connection<S: Peer>(
-    builder: &http1::Builder,
+/// One connection, to its end.
+async fn serve_one<S: Peer>(
+    builder: http1::Builder,
     stream: S,
     door: Door,
     router: Router,
     pace: Pace,
-) -> http1::Connection<TokioIo<Paced<S>>, impl hyper::service::HttpService<Incoming, ResBody = Answering, Error = std::convert::Infallible, Future: Send>>
-{
+    watcher: Watcher,
+) {
     let progress = Arc::new(Progress::default());
     let paced = Paced::new(stream, pace, progress.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -244,10 +249,12 @@ fn connection<S: Peer>(
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(door);
             let response: Response<Body> = router.oneshot(request).await?;
-            Ok(response.map(|body| Answering::new(body, progress)))
+            Ok::<_, Infallible>(response.map(|body| Answering::new(body, progress)))
         }
     });
-    builder.serve_connection(TokioIo::new(paced), answer)
+    if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(paced), answer)).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
 }
 
 /// A failed accept is a peer that left, or a system without descriptors: then it rests, so as not to spin.

@@ -70,9 +70,14 @@ kinds! {
 }
 
 /// One problem, on its way out. `instance` is filled in where the answer leaves (`frame`).
+#[derive(Clone, Debug)]
+pub struct Problem(Box<ProblemBody>);
+
+/// A problem's JSON.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+#[schema(as = Problem)]
+pub struct ProblemBody {
     /// `/problems/` and the kind's name; stable.
     #[serde(rename = "type")]
     #[schema(example = "/problems/invalid-request")]
@@ -119,7 +124,7 @@ pub struct ExcludedChannel {
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        let mut problem = Self {
+        let problem = Self(Box::new(ProblemBody {
             kind: format!("/problems/{}", kind.name()),
             title: kind.title().to_owned(),
             status: kind.status().as_u16(),
@@ -132,11 +137,21 @@ impl Problem {
             explanation: None,
             checks: None,
             headers: Vec::new(),
-        };
+        }));
         if matches!(kind, Kind::Unavailable | Kind::OutcomeUnknown) {
-            problem = problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+            return problem.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         problem
+    }
+
+    /// The same with more said.
+    pub fn with(mut self, say: impl FnOnce(&mut ProblemBody)) -> Self {
+        say(&mut self.0);
+        self
+    }
+
+    pub fn body(&self) -> &ProblemBody {
+        &self.0
     }
 
     /// The same words for what does not exist and for what belongs to another tenant.
@@ -159,7 +174,7 @@ impl Problem {
             [one] => format!("{}: {}", shown(&one.pointer), one.detail),
             many => format!("{} faults in the request; each is named in `errors`", many.len()),
         };
-        Self { errors, ..Self::new(Kind::InvalidRequest, detail) }
+        Self::new(Kind::InvalidRequest, detail).with(|p| p.errors = errors)
     }
 
     pub fn fault(pointer: &str, detail: impl Into<String>, hint: Option<String>) -> Self {
@@ -177,26 +192,30 @@ impl Problem {
             })
             .collect();
         let detail = "every channel is out; `channels` says why each of them is";
-        Self { channels: Some(channels), ..Self::new(Kind::NoChannel, detail) }
+        Self::new(Kind::NoChannel, detail).with(|p| p.channels = Some(channels))
     }
 
     pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// The finished answer.
     pub fn render(self, instance: &str) -> Response {
-        let headers = self.headers.clone();
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&Self { instance: instance.to_owned(), ..self }).unwrap_or_default();
-        let mut response = (status, body).into_response();
+        let mut body = self.0;
+        instance.clone_into(&mut body.instance);
+        let text = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (body.status_code(), text).into_response();
         let out = response.headers_mut();
         out.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        for (name, value) in headers {
-            out.insert(name, value);
-        }
+        out.extend(body.headers);
         response
+    }
+}
+
+impl ProblemBody {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -207,8 +226,7 @@ fn shown(pointer: &str) -> &str {
 /// The problem travels in the extensions: `frame` knows the path and writes the body.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = status.into_response();
+        let mut response = self.0.status_code().into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -257,21 +275,18 @@ impl From<SubmitError> for Problem {
                 Self::fault("/content/templateId", error.to_string(), Some(hint))
             }
             SubmitError::NoChannel { record, replayed } => {
-                let mut problem = Self::no_channel(&record.decision);
-                problem.message_id = Some(record.id.to_string());
+                let id = record.id.to_string();
+                let mut problem = Self::no_channel(&record.decision).with(|p| p.message_id = Some(id));
                 if replayed {
                     let name = header::HeaderName::from_static("idempotency-replayed");
                     problem = problem.header(name, HeaderValue::from_static("true"));
                 }
                 problem
             }
-            SubmitError::KeyReused(id) => Self {
-                message_id: Some(id.to_string()),
-                ..Self::new(
-                    Kind::KeyReused,
-                    format!("{error}, whose body was another: use a new key for a new message"),
-                )
-            },
+            SubmitError::KeyReused(id) => {
+                let detail = format!("{error}, whose body was another: use a new key for a new message");
+                Self::new(Kind::KeyReused, detail).with(|p| p.message_id = Some(id.to_string()))
+            }
             SubmitError::Store(error) => error.into(),
         }
     }
@@ -295,6 +310,6 @@ mod tests {
         let response = problem.clone().render("/v1/messages");
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        assert!(!serde_json::to_string(&problem).unwrap().contains("secret"));
+        assert!(!serde_json::to_string(problem.body()).unwrap().contains("secret"));
     }
 }

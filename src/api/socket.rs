@@ -87,7 +87,11 @@ pub async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError
     if path.as_os_str().len() > PATH_BYTES_MAX || unseen.as_os_str().len() > PATH_BYTES_MAX {
         return Err(SocketError::TooLong(path.to_owned()));
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(cannot("make the folder", parent))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(cannot("make the folder", parent))?;
     let lock = lock(path)?;
     refuse_the_living(path).await?;
     let bound = bind_unseen(&private, &unseen, path);
@@ -104,7 +108,8 @@ fn bind_unseen(private: &Path, unseen: &Path, path: &Path) -> Result<UnixListene
     let _ = fs::remove_dir_all(private);
     DirBuilder::new().mode(0o700).create(private).map_err(cannot("make the folder", private))?;
     let listener = StdListener::bind(unseen).map_err(cannot("bind", unseen))?;
-    fs::set_permissions(unseen, fs::Permissions::from_mode(MODE)).map_err(cannot("set the mode of", unseen))?;
+    fs::set_permissions(unseen, fs::Permissions::from_mode(MODE))
+        .map_err(cannot("set the mode of", unseen))?;
     fs::rename(unseen, path).map_err(cannot("move the socket to", path))?;
     listener.set_nonblocking(true).map_err(cannot("use", path))?;
     UnixListener::from_std(listener).map_err(cannot("use", path))

@@ -51,6 +51,8 @@ pub struct Preview {
     pub decision: Decision,
     /// Where it was asked for.
     pub explanation: Option<Explanation>,
+    /// How long deciding took, without gathering the facts.
+    pub took: Duration,
 }
 
 /// What became of a message.
@@ -122,7 +124,7 @@ impl Orchestrator {
             explanation.took_micros = u64::try_from(decided.took.as_micros()).unwrap_or(u64::MAX);
             explanation
         });
-        Ok(Preview { decision: decided.decision, explanation })
+        Ok(Preview { decision: decided.decision, explanation, took: decided.took })
     }
 
     /// Decides, keeps, and wakes a worker. `wait` bounds how long the answer may wait for an outcome.
