@@ -106,8 +106,7 @@ fn after_an_attempt() {
     let now = at(NOON);
     for (class, hop, on_hop, deadline, expected) in AFTER_ATTEMPT {
         let plan = Plan { deadline: now + TimeDelta::seconds(*deadline), ..plan(now) };
-        let standing =
-            Standing { hop: *hop, attempts: *on_hop, attempts_on_hop: *on_hop, ..standing(&plan) };
+        let standing = Standing { hop: *hop, attempts: *on_hop, attempts_on_hop: *on_hop, ..standing(&plan) };
         let next = after_attempt(&standing, &failed(*class), now, 0.0);
         assert_eq!(shape(&next, now), *expected, "{class:?} hop {hop} attempt {on_hop} deadline {deadline}");
     }
