@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use crate::{domain::ids::TenantId, policy::bundle::Bundle};
 
 pub mod folder;
+pub mod loader;
 pub mod policy_tests;
 pub mod status;
 
