@@ -86,7 +86,7 @@ impl Core {
     }
 
     /// Looks at the folder without reading it. True where it must be loaded.
-    pub fn look(&self, cause: Cause) -> (Listing, bool) {
+    pub fn look(&self, cause: Cause) -> bool {
         self.counters.looked(cause);
         let listing = Listing::of(&self.folder);
         let mut state = self.state();
@@ -94,7 +94,7 @@ impl Core {
         let stale = listing != state.listing || state.retry;
         drop(state);
         self.progress.send_modify(|progress| progress.looks += 1);
-        (listing, stale)
+        stale
     }
 
     /// Reads, judges, swaps, keeps. `force` judges even what was judged before.

@@ -12,10 +12,13 @@ pub mod folder;
 pub mod history;
 pub mod last_good;
 pub mod loader;
+pub mod offline;
+pub mod operate;
 pub mod policy_tests;
 pub mod reload;
 pub mod standing;
 pub mod status;
+mod watch;
 
 pub use core::Progress;
 pub use counters::{Cause, ReloadCounts};
