@@ -1,4 +1,6 @@
 //! The one integration-test binary: what each suite covers is said at its head.
+mod decisions;
+mod documents;
 mod points;
-
 mod store;
+mod support;
