@@ -39,6 +39,7 @@
 pub mod bell;
 pub mod bundles;
 pub mod channels;
+pub mod config;
 pub mod decide;
 pub mod domain;
 pub mod orchestrator;
