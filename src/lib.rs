@@ -39,6 +39,7 @@
 pub mod bell;
 pub mod bundles;
 pub mod channels;
+pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod domain;

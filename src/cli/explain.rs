@@ -209,24 +209,25 @@ fn standing_cell(
 
 /// The same without columns, for narrow terminals.
 fn list(out: &mut String, shown: &[&ExplainedChannel], view: &View<'_>) {
+    const INDENT: usize = 9;
+    let indented = |out: &mut String, text: &str| {
+        for line in wrapped(text, view.width.saturating_sub(INDENT)) {
+            let _ = writeln!(out, "{}{line}", " ".repeat(INDENT));
+        }
+    };
     for (rank, channel) in shown.iter().enumerate() {
         let (style, words) = standing(channel, rank, view);
-        let _ = writeln!(
-            out,
-            "{STRONG}{}{STRONG:#} {} points, {:.2}: {style}{words}{style:#}",
-            channel.channel,
-            points(channel.score),
-            channel.confidence,
-        );
+        let sum = points(channel.score);
+        let _ =
+            writeln!(out, "{STRONG}{}{STRONG:#}: {sum} points, {:.2}", channel.channel, channel.confidence);
+        for line in wrapped(&words, view.width) {
+            let _ = writeln!(out, "{style}{line}{style:#}");
+        }
         for criterion in channel.criteria.iter().filter(|c| c.reason.is_some() || c.error.is_some()) {
             let (style, first) = verdict(criterion);
-            let reason = criterion.error.as_deref().or(criterion.reason.as_deref()).unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "  {style}{first:>6}{style:#} {} {}: {reason}",
-                criterion.criterion,
-                number(criterion.weight)
-            );
+            let (name, weight) = (&criterion.criterion, number(criterion.weight));
+            let _ = writeln!(out, "  {style}{first:>6}{style:#} {name} {weight}");
+            indented(out, criterion.error.as_deref().or(criterion.reason.as_deref()).unwrap_or_default());
         }
     }
 }

@@ -49,7 +49,6 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-
 /// `text` followed by spaces up to `width` characters; longer texts stay whole.
 pub fn fit(text: &str, width: usize) -> String {
     let padding = width.saturating_sub(text.chars().count());

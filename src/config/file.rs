@@ -31,7 +31,8 @@ const KEYS: &[&str] = &[
 const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds"];
 
 /// Keys of a driver that are credentials: `env:NAME` or `file:PATH`, never the secret itself.
-const SECRETS: &[&str] = &["password", "token", "secret", "auth_token", "api_key", "api_secret", "access_token"];
+const SECRETS: &[&str] =
+    &["password", "token", "secret", "auth_token", "api_key", "api_secret", "access_token"];
 
 /// What the file said; `None` where it said nothing.
 #[derive(Clone, Debug, Default)]
@@ -247,8 +248,11 @@ impl Reader<'_> {
     fn refuse_literal_secret(&mut self, key: &str, value: &Spanned<DeValue<'_>>) {
         let DeValue::String(text) = value.get_ref() else { return };
         if SECRETS.contains(&key) && !text.starts_with("env:") && !text.starts_with("file:") {
-            let fault =
-                Diagnostic::error("literal-secret", self.file, format!("`{key}` holds a secret in plain text"));
+            let fault = Diagnostic::error(
+                "literal-secret",
+                self.file,
+                format!("`{key}` holds a secret in plain text"),
+            );
             let mut fault = fault.span(self.source, value.span());
             fault.excerpt = None;
             let hint = "name where it is kept: `env:VARIABLE` or `file:/path/to/secret`";

@@ -157,9 +157,8 @@ fn compose(
     environment.check(&settings.referenced_variables(), faults);
     let Some(state_dir) = state_dir(flags, environment, &settings) else {
         faults.push(
-            Diagnostic::error("no-state-dir", "environment", "there is no folder to keep state in").hint(
-                "set ORCHESTRATOR_STATE_DIR (HOME, XDG_STATE_HOME and STATE_DIRECTORY are all unset)",
-            ),
+            Diagnostic::error("no-state-dir", "environment", "there is no folder to keep state in")
+                .hint("set ORCHESTRATOR_STATE_DIR (HOME, XDG_STATE_HOME and STATE_DIRECTORY are all unset)"),
         );
         return None;
     };

@@ -64,7 +64,8 @@ fn a_file_that_is_no_toml_says_where() {
 fn the_environment_beats_the_file_and_flags_beat_both() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("orchestrator.toml");
-    std::fs::write(&file, "state_dir = \"state\"\nsocket = \"/run/file.sock\"\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    std::fs::write(&file, "state_dir = \"state\"\nsocket = \"/run/file.sock\"\nlisten = \"127.0.0.1:1\"\n")
+        .unwrap();
     let flags = Flags { config: Some(file), ..Flags::default() };
     let config = Config::load(&flags, &environment(&[])).unwrap();
     assert_eq!(config.state_dir, dir.path().join("state"), "relative to the file's folder");
@@ -117,7 +118,11 @@ fn variables_that_nobody_reads_are_remarked_on() {
 
 #[test]
 fn wrong_addresses_and_databases_are_refused() {
-    let variables = environment(&[("HOME", "/h"), ("ORCHESTRATOR_LISTEN", "8080"), ("ORCHESTRATOR_DATABASE", "mysql://x")]);
+    let variables = environment(&[
+        ("HOME", "/h"),
+        ("ORCHESTRATOR_LISTEN", "8080"),
+        ("ORCHESTRATOR_DATABASE", "mysql://x"),
+    ]);
     let faults = Config::load(&Flags::default(), &variables).unwrap_err().0;
     let codes: Vec<&str> = faults.iter().map(|fault| fault.code.as_str()).collect();
     assert_eq!(codes, ["listen", "database"]);
