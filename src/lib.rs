@@ -40,6 +40,7 @@ pub mod bell;
 pub mod bundles;
 pub mod channels;
 pub mod decide;
+pub mod delivery;
 pub mod domain;
 pub mod orchestrator;
 pub mod policy;
