@@ -42,6 +42,7 @@ pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod delivery;
 pub mod domain;
 pub mod orchestrator;
 pub mod policy;

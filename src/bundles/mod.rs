@@ -6,6 +6,9 @@ use arc_swap::ArcSwap;
 
 use crate::{domain::ids::TenantId, policy::bundle::Bundle};
 
+pub mod folder;
+pub mod loader;
+pub mod policy_tests;
 pub mod status;
 
 /// Every tenant's bundle at one moment. One `Arc` serves a whole request.

@@ -1,0 +1,35 @@
+//! TOML policies as checked values: default.toml, the environment and a tenant's file, merged key by key.
+//!
+//! Parses and merges texts and tells every fault at once, with its place and its mend. It compiles no script
+//! and reads no folder. A missing key keeps the value of the layer below (built in < default.toml <
+//! environment < tenant's file); lists replace; a tenant's strategies come before default.toml's.
+
+use std::sync::{Arc, OnceLock};
+
+pub mod checks;
+pub mod keys;
+pub mod layer;
+pub mod merge;
+pub mod origin;
+pub mod policy;
+pub mod source;
+mod strategies;
+pub mod values;
+
+use super::assemble::SourceFile;
+use layer::{Layer, LayerKind};
+
+/// default.toml as it was when the program was built: what a key falls back to that the folder's file lacks.
+pub const BUILT_IN: &str = include_str!("../../../policies/default.toml");
+
+/// The built-in default.toml as a layer, read once.
+pub fn built_in() -> &'static Arc<Layer> {
+    static LAYER: OnceLock<Arc<Layer>> = OnceLock::new();
+    LAYER.get_or_init(|| {
+        let file = SourceFile { path: "default.toml".to_owned(), bytes: BUILT_IN.as_bytes().to_vec() };
+        Arc::new(Layer::read(LayerKind::BuiltIn, &file))
+    })
+}
+
+#[cfg(test)]
+mod tests;
