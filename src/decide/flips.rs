@@ -149,10 +149,11 @@ impl Search<'_> {
         let local = |at: chrono::DateTime<chrono::Utc>| json!(at.with_timezone(&timing.zone).to_rfc3339());
         let moved = match timing.quiet_hours.end_after(timing.goes_at, timing.zone) {
             Some(end) => end,
-            // Quiet hours of half a minute from now on: step through the day, an hour at a time.
-            None => (1..24)
-                .map(|hours| timing.goes_at + chrono::TimeDelta::hours(hours))
-                .find(|at| timing.quiet_hours.contains(at.with_timezone(&timing.zone).time()))?,
+            None => {
+                let until_start = timing.quiet_hours.start - timing.local.time();
+                let seconds = until_start.num_seconds().rem_euclid(24 * 60 * 60);
+                timing.goes_at + chrono::TimeDelta::seconds(seconds)
+            }
         };
         let request = MessageRequest { send_at: None, ..self.request() };
         let input = DecisionInput { at: moved, ..self.input.clone() };

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod fields;
 pub mod script_check;
 pub mod settings;
+pub mod shipped;
 pub mod strategy;
 pub mod verdict;
 pub mod view;
