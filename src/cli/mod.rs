@@ -13,11 +13,17 @@ mod client;
 mod explain;
 mod faults;
 mod input;
+mod kept;
+mod keys;
 mod layout;
+mod offline;
 mod outcome;
+mod policies;
+mod schema;
 mod send;
+mod serve;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, ExplainArguments, Global, PoliciesAction};
 use outcome::{Answer, Failure};
 
 use crate::config::{Config, Environment, Flags};
@@ -29,18 +35,49 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Answer, Failure> {
-    let json = arguments.global.json;
-    match arguments.command {
-        Some(Command::Completions { shell }) => {
+    let Arguments { command, explain, global } = arguments;
+    let json = global.json;
+    let Some(command) = command else { return explain_first(&explain, &global) };
+    if explain.explain.is_some() {
+        let words = "--explain stands by itself; to ask the daemon, write `send FILE --explain`";
+        return Err(Failure::Usage(words.to_owned()));
+    }
+    match command {
+        Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "orchestrator", &mut std::io::stdout());
             Ok(Answer::Yes)
         }
-        Some(Command::Send(send)) => {
-            let config = settings(&arguments.global.flags())?;
-            block_on(send::run(&config, &send, json))
+        Command::Schema { reference } => schema::run(reference),
+        Command::Serve { listen, log } => serve::run(Flags { listen, log, ..global.flags() }),
+        Command::Send(send) => block_on(send::run(&settings(&global.flags())?, &send, json)),
+        Command::Check { dir } => {
+            let config = settings(&global.flags())?;
+            offline::check(&config, dir.as_deref().unwrap_or(&config.policies.path), json)
         }
-        _ => Err(usage()),
+        Command::Test { dir, tenant } => {
+            let config = settings(&global.flags())?;
+            offline::test(&config, dir.as_deref().unwrap_or(&config.policies.path), tenant.as_deref(), json)
+        }
+        Command::Policies { action: Some(PoliciesAction::Reload), .. } => {
+            block_on(policies::reload(&settings(&global.flags())?, json))
+        }
+        Command::Policies { tenant, action: None } => {
+            block_on(policies::show(&settings(&global.flags())?, tenant.as_deref(), json))
+        }
+        Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
+    }
+}
+
+/// `--explain FILE` and `--explain --message ID`.
+fn explain_first(explain: &ExplainArguments, global: &Global) -> Result<Answer, Failure> {
+    let Some(file) = &explain.explain else { return Err(usage()) };
+    let config = settings(&global.flags())?;
+    match (&explain.message, file.as_str()) {
+        (Some(id), "") => block_on(kept::explain(&config, id, explain.sources, global.json)),
+        (Some(_), _) => Err(Failure::Usage("explain a file or a message, not both at once".to_owned())),
+        (None, "") => Err(Failure::Usage("--explain needs a FILE, `-`, or --message ID".to_owned())),
+        (None, file) => offline::explain(&config, explain, file, global.json),
     }
 }
 

@@ -28,6 +28,9 @@ pub enum Failure {
     TryAgain(String),
     #[error("the settings are wrong")]
     Settings(Vec<Diagnostic>),
+    /// What the settings name cannot be used as it is.
+    #[error("{0}")]
+    Unusable(String),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -64,13 +67,13 @@ pub fn exit(outcome: Result<Answer, Failure>) -> ExitCode {
             anstream::eprintln!("start one with `{} serve`", super::invocation());
         }
         Failure::Other(error) => anstream::eprintln!("error: {error:#}"),
-        Failure::Usage(words) | Failure::TryAgain(words) => anstream::eprintln!("error: {words}"),
+        Failure::Usage(words) | Failure::TryAgain(words) | Failure::Unusable(words) => anstream::eprintln!("error: {words}"),
     }
     ExitCode::from(match failure {
         Failure::Usage(_) => 2,
         Failure::Unreachable(_) => 69,
         Failure::TryAgain(_) => 75,
-        Failure::Settings(_) => 78,
+        Failure::Settings(_) | Failure::Unusable(_) => 78,
         Failure::Other(_) => 1,
     })
 }
