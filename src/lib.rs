@@ -36,6 +36,7 @@
 //! * No query asks the database what time it is.
 //! * A reload never stops or changes a message that is already decided.
 
+pub mod api;
 pub mod bell;
 pub mod bundles;
 pub mod channels;

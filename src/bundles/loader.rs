@@ -116,7 +116,8 @@ impl Loader {
     /// # Errors
     /// All faults, where this program no longer takes them.
     pub fn restore(&self, sources: &BundleSources) -> Result<Arc<Bundle>, Vec<Diagnostic>> {
-        let assembled = catch_unwind(AssertUnwindSafe(|| self.assembler.assemble(sources, &self.environment)));
+        let assembled =
+            catch_unwind(AssertUnwindSafe(|| self.assembler.assemble(sources, &self.environment)));
         match assembled {
             Ok(Ok(assembled)) => Ok(Arc::new(assembled.bundle)),
             Ok(Err(faults)) => Err(faults),
@@ -179,7 +180,8 @@ impl Loader {
             add(key.as_bytes());
             add(value.as_bytes());
         }
-        let files = [&sources.default, &sources.own].into_iter().chain(&sources.criteria).chain(&sources.tests);
+        let files =
+            [&sources.default, &sources.own].into_iter().chain(&sources.criteria).chain(&sources.tests);
         for file in files {
             add(file.path.as_bytes());
             match shared.digests.get(&file.path) {
@@ -304,7 +306,8 @@ impl Shared {
         }
         let own_scripts = format!("tenants/{tenant}/criteria/");
         for fault in snapshot.problems.iter().filter(|problem| problem.is_error()) {
-            let under = |folder: &str| fault.file.starts_with(folder) || fault.file == folder.trim_end_matches('/');
+            let under =
+                |folder: &str| fault.file.starts_with(folder) || fault.file == folder.trim_end_matches('/');
             // A shared script that cannot be read holds up those who have no version of their own.
             let replaced = fault
                 .file
@@ -353,8 +356,12 @@ impl Shared {
         }
         if tenants.is_empty() && snapshot.root_fault.is_none() {
             problems.push(
-                Diagnostic::warning("no-tenants", "tenants", "there is no tenant: nothing can be decided yet")
-                    .hint("make a file tenants/<tenantId>.toml; an empty one takes everything from default.toml"),
+                Diagnostic::warning(
+                    "no-tenants",
+                    "tenants",
+                    "there is no tenant: nothing can be decided yet",
+                )
+                .hint("make a file tenants/<tenantId>.toml; an empty one takes everything from default.toml"),
             );
         }
         problems

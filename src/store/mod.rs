@@ -17,6 +17,22 @@ use crate::domain::{
     money::MicroEuros,
 };
 
+mod attempts;
+mod connect;
+mod database;
+mod files;
+mod intake;
+mod knowledge;
+mod open;
+mod queue;
+mod records;
+mod rows;
+mod schema;
+mod writer;
+
+pub use open::{Access, OpenOptions, SqlStore, open};
+pub use writer::WriterCounts;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, or refusing: nothing was done.

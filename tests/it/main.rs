@@ -1,2 +1,8 @@
 //! The one integration-test binary: what each suite covers is said at its head.
+mod decisions;
+mod documents;
+mod drivers;
 mod points;
+mod store;
+mod support;
+mod slow;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, open, openat2},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, open, openat2, statx},
     io::Errno,
 };
 
@@ -71,11 +71,19 @@ enum Fault {
     TooBig { size: u64, max: u64 },
 }
 
+/// Tells one directory from another, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootId {
+    device: u64,
+    inode: u64,
+    born: (i64, u32),
+}
+
 /// The folder at a glance: names and stamps, no contents. Two equal listings mean that nothing was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Device and inode of the root; none: there is no root. It changes when a link above it is swapped.
-    root: Option<(u64, u64)>,
+    /// None: there is no root. It changes when a link above it is swapped.
+    root: Option<RootId>,
     root_fault: Option<String>,
     entries: BTreeMap<String, Entry>,
     cut: bool,
@@ -83,7 +91,7 @@ pub struct Listing {
 
 impl Listing {
     /// Which directory the folder's path leads to.
-    pub fn root(&self) -> Option<(u64, u64)> {
+    pub fn root(&self) -> Option<RootId> {
         self.root
     }
 
@@ -105,8 +113,7 @@ impl Listing {
     }
 
     fn beneath(root: &OwnedFd) -> Self {
-        let identity = fstat(root).ok().map(|stat| (stat.st_dev, stat.st_ino));
-        let mut listing = Self { root: identity, ..Self::default() };
+        let mut listing = Self { root: identity(root), ..Self::default() };
         let mut places = vec![(Place::Root, String::new())];
         while let Some((place, path)) = places.pop() {
             listing.list(root, &place, &path, &mut places);
@@ -307,6 +314,20 @@ impl Snapshot {
     pub fn file(&self, path: &str) -> Option<&Arc<SourceFile>> {
         self.files.get(path).map(|(_, file)| file)
     }
+}
+
+/// Which directory the folder's path leads to now; none where there is none.
+pub fn root_of(folder: &Path) -> Option<RootId> {
+    open_root(folder).ok().as_ref().and_then(identity)
+}
+
+/// File systems give the inode of a deleted directory to the next one made: its birth tells them apart.
+fn identity(root: &OwnedFd) -> Option<RootId> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let born =
+        statx(root, "", AtFlags::EMPTY_PATH, wanted).map(|s| (s.stx_btime.tv_sec, s.stx_btime.tv_nsec));
+    let stat = fstat(root).ok()?;
+    Some(RootId { device: stat.st_dev, inode: stat.st_ino, born: born.unwrap_or_default() })
 }
 
 /// Opens the folder by its path as it was named: links above and at the root are followed anew each time.

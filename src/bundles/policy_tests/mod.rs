@@ -39,7 +39,8 @@ pub struct PolicyTest {
 impl PolicyTest {
     /// A test that names a tenant which has no file: told, and held against nobody.
     pub fn of_nobody(&self) -> Diagnostic {
-        let told = format!("test {:?} names {}, which has no tenants/{}.toml", self.name, self.tenant, self.tenant);
+        let told =
+            format!("test {:?} names {}, which has no tenants/{}.toml", self.name, self.tenant, self.tenant);
         let fault = self.fault("no-such-tenant", told);
         Diagnostic { severity: crate::policy::diagnostic::Severity::Warning, ..fault }
     }

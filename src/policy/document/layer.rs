@@ -61,7 +61,7 @@ impl Layer {
             Ok(source) => Self::from_source(kind, source),
             Err(fault) => {
                 let source = Arc::new(SourceText { file: file.path.clone(), text: String::new() });
-                Self { kind, source, leaves: Leaves::new(), faults: vec![fault] }
+                Self { kind, source, leaves: Leaves::new(), faults: vec![*fault] }
             }
         }
     }
@@ -179,7 +179,10 @@ impl Reader<'_> {
             }
             (Shape::Strategies, DeValue::Array(entries)) => {
                 let entries = strategies::read_entries(self, entries);
-                out.insert(path.to_owned(), Leaf { value: Value::Strategies(entries), span: value.span(), key });
+                out.insert(
+                    path.to_owned(),
+                    Leaf { value: Value::Strategies(entries), span: value.span(), key },
+                );
             }
             (shape, plain) => match values::read(shape, plain) {
                 Ok(read) => {
@@ -227,7 +230,8 @@ impl Reader<'_> {
             }
             Names::Variants if values::is_name(name) => true,
             Names::Variants => {
-                let message = format!("{name:?} is no name for a variant: a-z, 0-9, _ and -, from a letter on");
+                let message =
+                    format!("{name:?} is no name for a variant: a-z, 0-9, _ and -, from a letter on");
                 self.fault(|source| source.fault("bad-name", at, message));
                 false
             }

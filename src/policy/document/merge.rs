@@ -55,7 +55,8 @@ impl<'a> Merged<'a> {
         };
         let [built_in, default, _, tenant] = self.layers;
         let mut found: Vec<Placed<'a>> = of(tenant).iter().map(|entry| (entry, tenant)).collect();
-        let inherit = self.leaf("inherit_strategies").is_none_or(|(leaf, _)| leaf.value != Value::Bool(false));
+        let inherit =
+            self.leaf("inherit_strategies").is_none_or(|(leaf, _)| leaf.value != Value::Bool(false));
         if inherit {
             let base = if default.leaves.contains_key("strategies") { default } else { built_in };
             for entry in of(base) {

@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 use chrono::NaiveTime;
 use chrono_tz::Tz;
 
-use super::{
-    layer::LayerKind,
-    merge::Merged,
-    values::Value,
-};
+use super::{layer::LayerKind, merge::Merged, values::Value};
 use crate::{
     domain::{
         address::Region,
@@ -26,8 +22,9 @@ use crate::{
     policy::{
         diagnostic::Diagnostic,
         settings::{
-            BudgetPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy, LearningPolicy, OnLimit,
-            OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy, RetryPolicy, Scoring, TenantPolicy,
+            BudgetPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy, LearningPolicy,
+            OnLimit, OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy, RetryPolicy, Scoring,
+            TenantPolicy,
         },
     },
 };
@@ -167,7 +164,7 @@ impl<'a> Pick<'a> {
             strategies: self.merged.strategies().iter().map(|(entry, _)| entry.rule.clone()).collect(),
             variants: self.variants(criteria),
             split: match self.value("split") {
-                Some(Value::Split(shares)) => shares.clone(),
+                Some(Value::Split(shares)) => shares.iter().map(|s| (s.name.clone(), s.percent)).collect(),
                 _ => Vec::new(),
             },
             variant: variant?,

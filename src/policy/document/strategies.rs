@@ -8,7 +8,7 @@ use super::{
     keys,
     layer::{Leaves, Reader},
     source::SourceText,
-    values::{self, Misfit, StrategyEntry, Value},
+    values::{self, Misfit, Share, StrategyEntry, Value},
 };
 use crate::{
     domain::{channel::Channel, message::Priority},
@@ -118,12 +118,14 @@ fn escalation(leaves: &Leaves) -> Option<Escalation> {
 }
 
 /// The shares of `[split]`, in the order of the names. Which variants there are is not known yet.
-pub(super) fn read_split(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<(String, f64)> {
+pub(super) fn read_split(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Share> {
     let percent = keys::Shape::Number { min: 0.0, max: 100.0 };
     let mut shares = Vec::new();
     for (name, value) in table.iter() {
         match values::read(&percent, value.get_ref()) {
-            Ok(Value::Number(share)) => shares.push((name.get_ref().to_string(), share)),
+            Ok(Value::Number(percent)) => {
+                shares.push(Share { name: name.get_ref().to_string(), percent, at: name.span() });
+            }
             Ok(_) => {}
             Err(misfit) => reader.misfit(&format!("split.{}", name.get_ref()), value, misfit),
         }

@@ -23,8 +23,16 @@ pub enum Value {
     Texts(Vec<String>),
     Wholes(Vec<i64>),
     /// Shares by variant, in the order of the names.
-    Split(Vec<(String, f64)>),
+    Split(Vec<Share>),
     Strategies(Vec<StrategyEntry>),
+}
+
+/// One variant's share of the recipients, with the bytes of its name in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    pub name: String,
+    pub percent: f64,
+    pub at: std::ops::Range<usize>,
 }
 
 /// One `[[strategies]]` entry with the places that later faults point at (bytes of its file).
@@ -264,9 +272,7 @@ fn read_text(kind: TextKind, text: &str) -> Result<(), Misfit> {
         TextKind::Mailbox => (is_mailbox(text), "bad-mailbox"),
         TextKind::Variant => (is_name(text), "bad-name"),
         TextKind::Duration => (duration_seconds(text).is_some(), "bad-duration"),
-        TextKind::Event => {
-            (is_name(text) && !text.contains('-'), "bad-name")
-        }
+        TextKind::Event => (is_name(text) && !text.contains('-'), "bad-name"),
         TextKind::Condition => (!text.trim().is_empty() && text.len() <= 4096, "out-of-range"),
     };
     if good {
@@ -359,7 +365,10 @@ fn read_drivers(value: &DeValue<'_>) -> Result<Value, Misfit> {
     let names: Option<Vec<String>> = items.iter().map(|i| i.get_ref().as_str().map(str::to_owned)).collect();
     match names {
         Some(names) if names.len() <= 8 && names.iter().all(|n| is_name(n)) => Ok(Value::Texts(names)),
-        Some(_) => Err(Misfit::new("bad-name", expected).hint("a name is a-z, 0-9, _ and -, as in orchestrator.toml")),
+        Some(_) => {
+            Err(Misfit::new("bad-name", expected)
+                .hint("a name is a-z, 0-9, _ and -, as in orchestrator.toml"))
+        }
         None => Err(Misfit::new("wrong-type", expected)),
     }
 }

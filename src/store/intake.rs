@@ -1,0 +1,193 @@
+//! Accepting messages: all that one is kept by, in one transaction, many of them in few statements.
+//!
+//! The idempotency key is inserted first; its primary key decides which of two twins is the message. Nothing is
+//! decided here and no key is ever held apart from the row it made.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Acceptance, Intake, Result, SqlStore, StoreError,
+    database::{Fault, Link, Value, placeholders, values},
+    rows,
+};
+use crate::domain::{
+    delivery::{NewMessage, Status},
+    ids::{IdempotencyKey, MessageId, TenantId},
+};
+
+/// How long a key is kept (reliability.md P3).
+const KEY_DAYS: i64 = 7;
+
+/// How many rows one statement inserts at most, and the smaller sizes for what is left over: few sizes, so that
+/// every statement is prepared once.
+const CHUNKS: [usize; 4] = [32, 8, 2, 1];
+
+/// A message made ready to be written: all that takes time is done by its caller.
+pub(super) struct Offer {
+    id: MessageId,
+    tenant: TenantId,
+    key: Option<(IdempotencyKey, String)>,
+    accepted_at: DateTime<Utc>,
+    /// The values of its row in `messages`, `bodies` and, unless it is simply queued, `events`.
+    message: Vec<Value>,
+    body: Vec<Value>,
+    event: Option<Vec<Value>>,
+}
+
+impl Offer {
+    pub(super) fn new(message: &NewMessage) -> Result<Self> {
+        let id = message.id;
+        let event = (message.status != Status::Queued).then(|| {
+            values![id, 1_i64, message.accepted_at, message.status.as_str(), message.status_reason.as_deref()]
+        });
+        Ok(Self {
+            id,
+            tenant: message.request.tenant.clone(),
+            key: message.idempotency.as_ref().map(|(key, hash)| (key.clone(), rows::to_hex(hash))),
+            accepted_at: message.accepted_at,
+            message: rows::message_values(message),
+            body: rows::body_values(message)?,
+            event,
+        })
+    }
+}
+
+#[async_trait]
+impl Intake for SqlStore {
+    async fn accept(&self, message: NewMessage) -> Result<Acceptance> {
+        self.writer()?.accept(Offer::new(&message)?).await
+    }
+
+    async fn find_key(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(MessageId, [u8; 32])>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT message_id, body_hash FROM idempotency_keys \
+                   WHERE tenant = $1 AND key = $2 AND expires_at > $3";
+        let row = reader.link().row(sql, values![tenant, key.as_str(), now]).await?;
+        Ok(row
+            .map(|row| -> Result<_, Fault> {
+                Ok((rows::parsed(row.text(0)?, MessageId::parse)?, rows::hash(&row.text(1)?)?))
+            })
+            .transpose()?)
+    }
+}
+
+/// Accepts what is new of these and says of each what became of it, in their order.
+pub(super) async fn accept_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<Vec<Acceptance>, Fault> {
+    let mut answers: Vec<Option<Acceptance>> = vec![None; offers.len()];
+    let mut left: Vec<usize> = (0..offers.len()).collect();
+    // Twins within the batch come in later rounds: one statement cannot insert a key twice.
+    while !left.is_empty() {
+        let mut seen = HashSet::new();
+        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|at| {
+            offers[*at].key.as_ref().is_none_or(|(key, _)| seen.insert((&offers[*at].tenant, key)))
+        });
+        let known = claim_keys(link, offers, &now).await?;
+        let fresh: Vec<&Offer> =
+            now.iter().filter(|at| !known.contains_key(*at)).map(|at| offers[*at]).collect();
+        insert_all(link, &fresh).await?;
+        for at in now {
+            answers[at] = Some(known.get(&at).cloned().unwrap_or(Acceptance::New));
+        }
+        left = later;
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or(Acceptance::New)).collect())
+}
+
+/// Takes the keys that are free (or run out) and says whose the others are.
+async fn claim_keys(
+    link: &mut Link<'_>,
+    offers: &[&Offer],
+    now: &[usize],
+) -> Result<HashMap<usize, Acceptance>, Fault> {
+    let keyed: Vec<usize> = now.iter().copied().filter(|at| offers[*at].key.is_some()).collect();
+    let mut rows = Vec::with_capacity(keyed.len());
+    for at in &keyed {
+        let offer = offers[*at];
+        if let Some((key, hash)) = &offer.key {
+            let expires = offer.accepted_at + TimeDelta::days(KEY_DAYS);
+            rows.push(values![
+                &offer.tenant,
+                key.as_str(),
+                hash.as_str(),
+                offer.id,
+                offer.accepted_at,
+                expires
+            ]);
+        }
+    }
+    let head =
+        "INSERT INTO idempotency_keys (tenant, key, body_hash, message_id, created_at, expires_at) VALUES ";
+    let tail = " ON CONFLICT (tenant, key) DO UPDATE SET body_hash = excluded.body_hash, \
+                message_id = excluded.message_id, created_at = excluded.created_at, \
+                expires_at = excluded.expires_at \
+                WHERE idempotency_keys.expires_at <= excluded.created_at RETURNING message_id";
+    let mut taken = HashSet::new();
+    for row in insert(link, head, tail, rows).await? {
+        taken.insert(row.text(0)?);
+    }
+    let mut known = HashMap::new();
+    for at in keyed {
+        let offer = offers[at];
+        if let (Some((key, hash)), false) = (&offer.key, taken.contains(&offer.id.to_string())) {
+            known.insert(at, holder(link, &offer.tenant, key, hash).await?);
+        }
+    }
+    Ok(known)
+}
+
+async fn holder(
+    link: &mut Link<'_>,
+    tenant: &TenantId,
+    key: &IdempotencyKey,
+    hash: &str,
+) -> Result<Acceptance, Fault> {
+    let sql = "SELECT message_id, body_hash FROM idempotency_keys WHERE tenant = $1 AND key = $2";
+    let row = link.row(sql, values![tenant, key.as_str()]).await?;
+    let row = row.ok_or_else(|| Fault::Corrupt("an idempotency key vanished while it was taken".into()))?;
+    let id = rows::parsed(row.text(0)?, MessageId::parse)?;
+    Ok(if row.text(1)? == hash { Acceptance::Duplicate(id) } else { Acceptance::KeyReused(id) })
+}
+
+async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault> {
+    let head = format!("INSERT INTO messages ({}) VALUES ", rows::NEW_MESSAGE_COLUMNS);
+    insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
+    let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
+    insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
+    let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
+    insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    Ok(())
+}
+
+/// Inserts rows of equal width, many in a statement, and gives what the statements return.
+async fn insert(
+    link: &mut Link<'_>,
+    head: &str,
+    tail: &str,
+    mut rows: Vec<Vec<Value>>,
+) -> Result<Vec<super::database::Row>, Fault> {
+    let mut answer = Vec::new();
+    while let Some(width) = rows.first().map(Vec::len) {
+        let count = CHUNKS.into_iter().find(|size| *size <= rows.len()).unwrap_or(1);
+        let groups: Vec<String> =
+            (0..count).map(|n| format!("({})", placeholders(n * width + 1, width))).collect();
+        let sql = format!("{head}{}{tail}", groups.join(", "));
+        let values = rows.drain(..count).flatten().collect();
+        answer.extend(link.rows(AssertSqlSafe(sql), values).await?);
+    }
+    Ok(answer)
+}
+
+impl From<rows::Unwritable> for StoreError {
+    fn from(error: rows::Unwritable) -> Self {
+        StoreError::Unavailable(format!("the message cannot be written down: {}", error.0))
+    }
+}

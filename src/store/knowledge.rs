@@ -1,0 +1,217 @@
+//! What is known beside the messages: who refused, what was spent, which keys open the door, which policies ruled.
+//!
+//! Facts only: whether a suppression or a sum keeps something from being sent is not decided here.
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Keys, Knowledge, KnownFacts, PolicyVersions, Result, SqlStore, StoredKey,
+    database::{Fault, Link, Row, placeholders, values},
+    rows,
+    writer::Operation,
+};
+use crate::domain::{
+    address::Address,
+    channel::PerChannel,
+    facts::Spend,
+    ids::{PolicyVersion, TenantId},
+    message::Origin,
+    money::MicroEuros,
+};
+
+#[async_trait]
+impl Knowledge for SqlStore {
+    async fn known_facts(
+        &self,
+        tenant: &TenantId,
+        addresses: &PerChannel<Option<Address>>,
+        senders: &PerChannel<Option<String>>,
+        origin: Origin,
+        day: NaiveDate,
+    ) -> Result<KnownFacts> {
+        let mut reader = self.reader().await?;
+        let mut link = reader.link();
+        Ok(KnownFacts {
+            suppressed: suppressed(&mut link, tenant, addresses, senders).await?,
+            spend: spent(&mut link, tenant, origin, day).await?,
+        })
+    }
+}
+
+async fn suppressed(
+    link: &mut Link<'_>,
+    tenant: &TenantId,
+    addresses: &PerChannel<Option<Address>>,
+    senders: &PerChannel<Option<String>>,
+) -> Result<PerChannel<Option<String>>, Fault> {
+    let mut found = PerChannel::default();
+    let known: Vec<&str> = addresses.iter().filter_map(|(_, a)| a.as_ref()).map(Address::as_str).collect();
+    if known.is_empty() {
+        return Ok(found);
+    }
+    let sql = format!(
+        "SELECT address, channel, sender, reason FROM suppressions \
+         WHERE tenant IN ('', $1) AND address IN ({})",
+        placeholders(2, known.len())
+    );
+    let mut values = values![tenant];
+    values.extend(known.into_iter().map(Into::into));
+    for row in link.rows(AssertSqlSafe(sql), values).await? {
+        let (address, channel, sender) = (row.text(0)?, rows::channel(&row.text(1)?)?, row.text(2)?);
+        let ours = sender.is_empty() || Some(sender.as_str()) == senders[channel].as_deref();
+        if ours && addresses[channel].as_ref().is_some_and(|a| a.as_str() == address) {
+            found[channel] = Some(row.text(3)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The tenant's rows of one month: at most one for each day, channel and origin.
+async fn spent(
+    link: &mut Link<'_>,
+    tenant: &TenantId,
+    origin: Origin,
+    day: NaiveDate,
+) -> Result<Spend, Fault> {
+    let today = day.format("%Y-%m-%d").to_string();
+    let month = &today[..today.len() - 2];
+    let sql = "SELECT day, channel, origin, micro_euros FROM spend \
+               WHERE tenant = $1 AND day >= $2 AND day <= $3";
+    let values = values![tenant, format!("{month}01"), format!("{month}31")];
+    let mut spend = Spend::default();
+    for row in link.rows(sql, values).await? {
+        let (on, channel) = (row.text(0)?, rows::channel(&row.text(1)?)?);
+        let (same_origin, amount) = (row.text(2)? == origin.as_str(), MicroEuros(row.int(3)?));
+        spend.this_month = spend.this_month + amount;
+        if same_origin {
+            spend.origin_this_month = spend.origin_this_month + amount;
+        }
+        if on == today {
+            spend.today = spend.today + amount;
+            spend.channels_today[channel] = spend.channels_today[channel] + amount;
+            if same_origin {
+                spend.origin_today = spend.origin_today + amount;
+            }
+        }
+    }
+    Ok(spend)
+}
+
+const KEY: &str = "prefix, hash, tenant, scopes, label, created_at, expires_at, revoked_at";
+
+fn key(row: &Row) -> Result<StoredKey, Fault> {
+    Ok(StoredKey {
+        prefix: row.text(0)?,
+        hash: rows::hash(&row.text(1)?)?,
+        tenant: rows::parsed(row.text(2)?, TenantId::parse)?,
+        scopes: row.text(3)?.split_whitespace().map(str::to_owned).collect(),
+        label: row.text(4)?,
+        created_at: rows::instant(row.int(5)?)?,
+        expires_at: rows::maybe_instant(row.maybe_int(6)?)?,
+        revoked_at: rows::maybe_instant(row.maybe_int(7)?)?,
+    })
+}
+
+#[async_trait]
+impl Keys for SqlStore {
+    async fn add_key(&self, key: &StoredKey) -> Result<()> {
+        self.writer()?.run(AddKey(key.clone())).await
+    }
+
+    async fn keys(&self, tenant: Option<&TenantId>) -> Result<Vec<StoredKey>> {
+        let mut reader = self.reader().await?;
+        let mut link = reader.link();
+        let found = match tenant {
+            None => {
+                let sql = format!("SELECT {KEY} FROM api_keys ORDER BY tenant, created_at, prefix");
+                link.rows(AssertSqlSafe(sql), values![]).await?
+            }
+            Some(tenant) => {
+                let sql = format!("SELECT {KEY} FROM api_keys WHERE tenant = $1 ORDER BY created_at, prefix");
+                link.rows(AssertSqlSafe(sql), values![tenant]).await?
+            }
+        };
+        Ok(found.iter().map(key).collect::<Result<_, Fault>>()?)
+    }
+
+    async fn key_by_prefix(&self, prefix: &str) -> Result<Option<StoredKey>> {
+        let mut reader = self.reader().await?;
+        let sql = format!("SELECT {KEY} FROM api_keys WHERE prefix = $1");
+        let row = reader.link().row(AssertSqlSafe(sql), values![prefix]).await?;
+        Ok(row.as_ref().map(key).transpose()?)
+    }
+
+    async fn revoke_key(&self, prefix: &str, now: DateTime<Utc>) -> Result<bool> {
+        self.writer()?.run(RevokeKey { prefix: prefix.to_owned(), now }).await
+    }
+}
+
+struct AddKey(StoredKey);
+
+impl Operation for AddKey {
+    type Answer = ();
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let key = &self.0;
+        let sql = "INSERT INTO api_keys (prefix, hash, tenant, scopes, label, created_at, expires_at, revoked_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let values = values![
+            key.prefix.as_str(),
+            rows::to_hex(&key.hash),
+            &key.tenant,
+            key.scopes.join(" "),
+            key.label.as_str(),
+            key.created_at,
+            key.expires_at,
+            key.revoked_at,
+        ];
+        link.run(sql, values).await?;
+        Ok(())
+    }
+}
+
+struct RevokeKey {
+    prefix: String,
+    now: DateTime<Utc>,
+}
+
+impl Operation for RevokeKey {
+    type Answer = bool;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
+        let sql = "UPDATE api_keys SET revoked_at = $2 WHERE prefix = $1 AND revoked_at IS NULL \
+                   AND (expires_at IS NULL OR expires_at > $2)";
+        Ok(link.run(sql, values![self.prefix.as_str(), self.now]).await? > 0)
+    }
+}
+
+#[async_trait]
+impl PolicyVersions for SqlStore {
+    async fn note_version(
+        &self,
+        tenant: &TenantId,
+        version: &PolicyVersion,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        self.writer()?.run(NoteVersion { tenant: tenant.clone(), version: version.clone(), now }).await
+    }
+}
+
+struct NoteVersion {
+    tenant: TenantId,
+    version: PolicyVersion,
+    now: DateTime<Utc>,
+}
+
+impl Operation for NoteVersion {
+    type Answer = ();
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let sql = "INSERT INTO policy_versions (tenant, version, first_at, last_at) VALUES ($1, $2, $3, $3) \
+                   ON CONFLICT (tenant, version) DO UPDATE SET last_at = excluded.last_at";
+        link.run(sql, values![&self.tenant, self.version.as_str(), self.now]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Opening: from a URL to a store that is ready, or to words about why not.
+//!
+//! Nothing here guesses: a database that is locked, newer, damaged or on the wrong disk is refused with what to
+//! do about it. The store outlives lost connections, never a commit that failed.
+
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Connection as _, SqliteConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+
+use super::{
+    Result, StoreError,
+    connect::{Reader, Readers, Session},
+    database::{Fault, Link, values},
+    files::{self, FileLock},
+    schema,
+    writer::{Writer, WriterCounts},
+};
+
+/// The oldest SQLite that is known to keep what it promises: 3.51.3 mends a rare corruption of its log.
+const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
+
+/// A log this long is folded into the file by the writer itself; the checkpointer normally comes first. Pages.
+const LOG_PAGES: &str = "16000";
+
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// A daemon's: alone on an embedded database, and upgraded where it is older.
+    #[default]
+    Daemon,
+    /// For commands that only look, also while a daemon runs. Changes are refused.
+    ReadOnly,
+}
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    pub access: Access,
+    /// Operations that may wait for the writer; new messages are refused at three quarters of it.
+    pub queue: usize,
+    /// The most operations in one commit.
+    pub per_commit: usize,
+    /// Connections that read.
+    pub readers: u32,
+    /// How often the embedded database's log is folded into its file, beside the commits; zero: by commits alone.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            access: Access::Daemon,
+            queue: 8192,
+            per_commit: 256,
+            readers: 4,
+            checkpoint_every: Duration::from_millis(500),
+        }
+    }
+}
+
+/// A database in use. Dropping it lets the process go on without it; `close` writes what is queued first.
+pub struct SqlStore {
+    readers: Readers,
+    writer: Option<Writer>,
+    checkpointer: Option<tokio::task::JoinHandle<()>>,
+    /// Let go of when the store is closed.
+    lock: Mutex<Option<FileLock>>,
+}
+
+impl std::fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SqlStore")
+    }
+}
+
+/// Opens `sqlite:PATH` or `postgres://…`, brings its tables up to date and starts the writer on the current
+/// runtime.
+pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<SqlStore>> {
+    let store = if let Some(path) = url.strip_prefix("sqlite:") {
+        open_sqlite(path.strip_prefix("//").unwrap_or(path).into(), &options).await?
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        open_postgres(url, &options).await?
+    } else {
+        let scheme = url.split(':').next().unwrap_or_default();
+        return Err(StoreError::Unusable(format!(
+            "{scheme:?} is not a kind of database: expected sqlite:PATH or postgres://USER@HOST/DATABASE"
+        )));
+    };
+    Ok(Arc::new(store))
+}
+
+impl SqlStore {
+    /// Resolves (changes) once the database cannot be trusted any more, with the words why: the process stops then
+    /// with exit code 75, so that it is started again and reads what is really there.
+    pub fn failed(&self) -> watch::Receiver<Option<String>> {
+        match &self.writer {
+            Some(writer) => writer.failed(),
+            None => watch::Sender::new(None).subscribe(),
+        }
+    }
+
+    /// Commits and operations so far.
+    pub fn counts(&self) -> WriterCounts {
+        self.writer.as_ref().map(Writer::counts).unwrap_or_default()
+    }
+
+    /// Writes what is queued, refuses the rest, and closes the connections.
+    pub async fn close(&self) {
+        if let Some(task) = &self.checkpointer {
+            task.abort();
+        }
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+        drop(self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+    }
+
+    pub(super) fn writer(&self) -> Result<&Writer> {
+        self.writer.as_ref().ok_or_else(|| {
+            StoreError::Unusable("the database was opened to be read; nothing can be changed".into())
+        })
+    }
+
+    pub(super) async fn reader(&self) -> Result<Reader> {
+        self.readers.take().await
+    }
+}
+
+impl Drop for SqlStore {
+    fn drop(&mut self) {
+        if let Some(task) = &self.checkpointer {
+            task.abort();
+        }
+    }
+}
+
+fn cannot_open(what: &str, fault: Fault) -> StoreError {
+    let why = match fault {
+        Fault::Sql(error) => error.to_string(),
+        Fault::Corrupt(why) => why,
+    };
+    StoreError::Unusable(format!("cannot open the database {what}: {why}"))
+}
+
+async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
+    let shown = path.display().to_string();
+    if shown.is_empty() || shown == ":memory:" {
+        return Err(StoreError::Unusable(
+            "sqlite: needs the path of a file, as in sqlite:/var/lib/x/store.db".into(),
+        ));
+    }
+    let read_only = options.access == Access::ReadOnly;
+    if read_only && !path.is_file() {
+        return Err(StoreError::Unusable(format!(
+            "there is no database at {shown}: `orchestrator serve` makes it"
+        )));
+    }
+    let lock = if read_only { None } else { Some(files::prepare(&path)?) };
+    let base = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(false)
+        .busy_timeout(Duration::from_secs(5))
+        .disable_statement_logging();
+    let mut session = None;
+    if !read_only {
+        let writing = base
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .pragma("wal_autocheckpoint", LOG_PAGES)
+            .pragma("cache_size", "-65536");
+        let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
+        if let Some(mut link) = made.link() {
+            require_version(&mut link, &shown).await?;
+            schema::migrate(&mut link).await?;
+        }
+        session = Some(made);
+    }
+    let reading = base.clone().pragma("query_only", "ON").pragma("cache_size", "-16384");
+    let pool = SqlitePoolOptions::new()
+        .max_connections(options.readers.max(1))
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(reading);
+    let readers = Readers::Sqlite(pool);
+    if read_only {
+        schema::check(&mut readers.take().await?.link()).await?;
+    }
+    let checkpointer = match (&session, options.checkpoint_every) {
+        (Some(_), every) if every > Duration::ZERO => Some(tokio::spawn(checkpoint(base, every))),
+        _ => None,
+    };
+    let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
+    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock) })
+}
+
+async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
+    let row = link.row("SELECT sqlite_version()", values![]).await.map_err(|f| cannot_open(shown, f))?;
+    let text = match row {
+        Some(row) => row.text(0).map_err(|f| cannot_open(shown, f))?,
+        None => String::new(),
+    };
+    let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let found: (u32, u32, u32) = (next(), next(), next());
+    if found < SQLITE_MIN {
+        return Err(StoreError::Unusable(format!(
+            "this build has SQLite {text}, but 3.51.3 is the oldest that is safe here: build it with the bundled one"
+        )));
+    }
+    Ok(())
+}
+
+/// Folds the log into the file on a connection of its own, so that no commit has to wait for it. Failures show in
+/// the writer, which then does it itself.
+async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
+    let Ok(mut connection) = SqliteConnection::connect_with(&options).await else { return };
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = Link::Sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
+            tracing::debug!(?error, "the database's log was not folded in this time");
+        }
+    }
+}
+
+async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
+    // The URL may hold a password: errors never show it.
+    let parsed = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Unusable(format!("the postgres:// URL cannot be read: {error}")))?
+        .application_name("channel-orchestrator")
+        .disable_statement_logging();
+    let shown = format!("{} on {}", parsed.get_database().unwrap_or("postgres"), parsed.get_host());
+    let read_only = options.access == Access::ReadOnly;
+    let reading = PgPoolOptions::new()
+        .max_connections(options.readers.max(1))
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(parsed.clone().options([("default_transaction_read_only", "on")]));
+    let readers = Readers::Postgres(reading);
+    if read_only {
+        schema::check(&mut readers.take().await?.link()).await?;
+        return Ok(SqlStore { readers, writer: None, checkpointer: None, lock: Mutex::new(None) });
+    }
+    let mut session = Session::postgres(parsed).await.map_err(|f| cannot_open(&shown, f))?;
+    if let Some(mut link) = session.link() {
+        schema::migrate(&mut link).await?;
+    }
+    let writer = Some(Writer::start(session, options.queue, options.per_commit));
+    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None) })
+}

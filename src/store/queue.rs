@@ -1,0 +1,359 @@
+//! Taking messages and giving them back: claims, recovery, and when the next one is due.
+//!
+//! A lease that ran out leads back to the queue only where nothing can have left; where an intent was recorded it
+//! leads to `unknown` (reliability.md section 5). Nothing here decides what comes next.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, SqlStore, StoreError,
+    attempts::{Advance, RecordIntent, Settle},
+    database::{Fault, Link, Value, placeholders, values},
+    rows,
+    writer::Operation,
+};
+use crate::domain::{
+    delivery::{Attempt, Next, Outcome, Plan, Status},
+    ids::{AttemptId, MessageId},
+    message::MessageRequest,
+};
+
+/// Crashes of its worker after which a message is left to a person.
+const CRASHES_MAX: i64 = 3;
+
+/// Rows of one statement in a recovery: thousands of stuck leases are worked off without holding the writer.
+const RECOVERED_AT_ONCE: u32 = 500;
+
+#[async_trait]
+impl Queue for SqlStore {
+    async fn claim(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease_seconds: u32,
+        most: u32,
+    ) -> Result<Vec<Claimed>> {
+        let lease_until = now + TimeDelta::seconds(lease_seconds.into());
+        let claim = Claim { worker: worker.to_owned(), now, lease_until, most };
+        let taken = self.writer()?.run(claim).await?;
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (claimed, unreadable) = self.load(taken).await?;
+        for (id, fence, why) in unreadable {
+            tracing::error!(message = %id, %why, "a message does not read back; it is set aside");
+            self.writer()?.run(SetAside { id, fence, now }).await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {
+        self.writer()?.run(RecordIntent::new(claimed, intent)).await
+    }
+
+    async fn settle(
+        &self,
+        claimed: &Claimed,
+        attempt: AttemptId,
+        outcome: &Outcome,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let held = self.writer()?.run(Settle::new(claimed, attempt, outcome, next, now)?).await?;
+        if held { Ok(()) } else { Err(StoreError::LeaseLost(claimed.id)) }
+    }
+
+    async fn advance(&self, claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Result<()> {
+        let held = self.writer()?.run(Advance::new(claimed, next, now)).await?;
+        if held { Ok(()) } else { Err(StoreError::LeaseLost(claimed.id)) }
+    }
+
+    async fn recover(
+        &self,
+        all_of: Option<&str>,
+        now: DateTime<Utc>,
+        settle_at: DateTime<Utc>,
+    ) -> Result<Recovered> {
+        let mut found = Recovered::default();
+        loop {
+            let owner = all_of.map(str::to_owned);
+            let part = self.writer()?.run(Recover { owner, now, settle_at }).await?;
+            found.unknown += part.unknown;
+            found.given_back += part.given_back;
+            found.quarantined += part.quarantined;
+            if part.unknown + part.given_back + part.quarantined < u64::from(RECOVERED_AT_ONCE) {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT MIN(due_at) FROM messages WHERE due_at IS NOT NULL";
+        match reader.link().row(sql, values![]).await? {
+            Some(row) => Ok(rows::maybe_instant(row.maybe_int(0)?)?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A message's row as a claim leaves it.
+struct Taken {
+    id: MessageId,
+    fence: i64,
+    lease_until: DateTime<Utc>,
+    status: Status,
+    hop: u16,
+    attempts: u16,
+    attempts_on_hop: u16,
+    resend_used: bool,
+    accepted_at: DateTime<Utc>,
+}
+
+struct Claim {
+    worker: String,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+    most: u32,
+}
+
+/// Of two messages with one ordering key the older goes first, and the other not before it is at its end.
+macro_rules! claim_sql {
+    ($locking:literal) => {
+        concat!(
+            "WITH picked AS MATERIALIZED (SELECT m.id FROM messages m \
+             WHERE m.due_at <= $1 AND m.status IN ('queued', 'held', 'retrying', 'unknown') \
+             AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
+             WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
+             AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
+             AND (o.id < m.id OR o.lease_until IS NOT NULL))) \
+             ORDER BY m.due_at LIMIT $4 ",
+            $locking,
+            ") UPDATE messages SET fence = fence + 1, lease_owner = $2, lease_until = $3, due_at = NULL, \
+             status = CASE WHEN status = 'unknown' THEN 'unknown' ELSE 'sending' END \
+             WHERE id IN (SELECT id FROM picked) \
+             RETURNING id, fence, lease_until, status, hop, attempts, hop_attempts, resend_used, accepted_at"
+        )
+    };
+}
+
+impl Operation for Claim {
+    type Answer = Vec<Taken>;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
+        give_back(link, None, self.now).await?;
+        let sql = if link.locks_rows() { claim_sql!("FOR UPDATE OF m SKIP LOCKED") } else { claim_sql!("") };
+        let values = values![self.now, self.worker.as_str(), self.lease_until, self.most];
+        let mut taken = Vec::new();
+        for row in link.rows(sql, values).await? {
+            taken.push(Taken {
+                id: rows::parsed(row.text(0)?, MessageId::parse)?,
+                fence: row.int(1)?,
+                lease_until: rows::instant(row.int(2)?)?,
+                status: rows::status(&row.text(3)?)?,
+                hop: rows::small(row.int(4)?)?,
+                attempts: rows::small(row.int(5)?)?,
+                attempts_on_hop: rows::small(row.int(6)?)?,
+                resend_used: row.int(7)? != 0,
+                accepted_at: rows::instant(row.int(8)?)?,
+            });
+        }
+        taken.sort_by_key(|t| t.id);
+        Ok(taken)
+    }
+}
+
+impl SqlStore {
+    /// Bodies and last attempts of what was claimed, read beside the writer: bodies never change, and the rest is
+    /// ours while the lease lasts.
+    async fn load(&self, taken: Vec<Taken>) -> Result<(Vec<Claimed>, Vec<Unreadable>)> {
+        let mut reader = self.reader().await?;
+        let mut link = reader.link();
+        let ids: Vec<MessageId> = taken.iter().map(|t| t.id).collect();
+        let mut bodies = HashMap::new();
+        for row in of_messages(&mut link, "SELECT message_id, request, plan FROM bodies", &ids, "").await? {
+            bodies.insert(row.text(0)?, (row.text(1)?, row.maybe_text(2)?));
+        }
+        let tried: Vec<MessageId> = taken.iter().filter(|t| t.attempts > 0).map(|t| t.id).collect();
+        let mut last: HashMap<MessageId, Attempt> = HashMap::new();
+        let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
+        for row in of_messages(&mut link, &sql, &tried, " ORDER BY number").await? {
+            let (id, attempt) = rows::attempt(&row)?;
+            last.insert(id, attempt);
+        }
+        let (mut claimed, mut unreadable) = (Vec::with_capacity(taken.len()), Vec::new());
+        for t in taken {
+            match read_body(bodies.remove(&t.id.to_string())) {
+                Ok((request, plan)) => {
+                    let last_attempt = last.remove(&t.id);
+                    claimed.push(t.with(request, plan, last_attempt));
+                }
+                Err(fault) => unreadable.push((t.id, t.fence, StoreError::from(fault).to_string())),
+            }
+        }
+        Ok((claimed, unreadable))
+    }
+}
+
+type Unreadable = (MessageId, i64, String);
+
+fn read_body(body: Option<(String, Option<String>)>) -> Result<(MessageRequest, Plan), Fault> {
+    let (request, plan) = body.ok_or_else(|| Fault::Corrupt("a message without a body".into()))?;
+    let plan = plan.ok_or_else(|| Fault::Corrupt("a queued message without a plan".into()))?;
+    Ok((rows::request(&request)?, rows::plan(&plan)?))
+}
+
+impl Taken {
+    fn with(self, request: MessageRequest, plan: Plan, last_attempt: Option<Attempt>) -> Claimed {
+        Claimed {
+            id: self.id,
+            fence: self.fence,
+            lease_until: self.lease_until,
+            due: if self.status == Status::Unknown { Due::Settle } else { Due::Send },
+            request,
+            plan,
+            hop: self.hop,
+            attempts: self.attempts,
+            attempts_on_hop: self.attempts_on_hop,
+            resend_used: self.resend_used,
+            accepted_at: self.accepted_at,
+            last_attempt,
+        }
+    }
+}
+
+/// Rows of several messages. The number of placeholders is rounded up (the last id is repeated), so that few
+/// statements are prepared.
+pub(super) async fn of_messages(
+    link: &mut Link<'_>,
+    select: &str,
+    ids: &[MessageId],
+    tail: &str,
+) -> Result<Vec<super::database::Row>, Fault> {
+    let Some(last) = ids.last() else { return Ok(Vec::new()) };
+    let count = ids.len().next_power_of_two();
+    let sql = format!("{select} WHERE message_id IN ({}){tail}", placeholders(1, count));
+    let values = ids.iter().chain(std::iter::repeat_n(last, count - ids.len())).map(|id| Value::from(*id));
+    link.rows(AssertSqlSafe(sql), values.collect()).await
+}
+
+/// Claims whose lease ran out, or all of one worker's, that have no intent: due again, or, after the third time,
+/// set aside.
+async fn give_back(link: &mut Link<'_>, owner: Option<&str>, now: DateTime<Utc>) -> Result<Recovered, Fault> {
+    let mut found = Recovered::default();
+    for id in lapsed(link, owner, now, "open_attempt IS NULL").await? {
+        let sql = "UPDATE messages SET crashes = crashes + 1, fence = fence + 1, lease_owner = NULL, \
+             lease_until = NULL, due_at = CASE WHEN crashes + 1 >= $3 THEN NULL ELSE $2 END, \
+             status = CASE WHEN crashes + 1 >= $3 THEN 'quarantined' WHEN status = 'unknown' THEN 'unknown' \
+             ELSE 'queued' END WHERE id = $1 RETURNING status";
+        let status = link.row(sql, values![id.as_str(), now, CRASHES_MAX]).await?;
+        if status.map(|row| row.text(0)).transpose()?.as_deref() == Some("quarantined") {
+            found.quarantined += 1;
+            quarantine_event(link, &id, now).await?;
+        } else {
+            found.given_back += 1;
+            event(link, &id, now, "given_back", Some("its worker ended before anything was sent")).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// The leased messages that a recovery is to look at, locked where others could look too.
+async fn lapsed(
+    link: &mut Link<'_>,
+    owner: Option<&str>,
+    now: DateTime<Utc>,
+    which: &'static str,
+) -> Result<Vec<String>, Fault> {
+    let locking = if link.locks_rows() { " FOR UPDATE SKIP LOCKED" } else { "" };
+    // One condition at a time: each has the index of leases to itself.
+    let sql = format!(
+        "SELECT id FROM messages WHERE lease_until IS NOT NULL AND {which} AND {} ORDER BY lease_until LIMIT $2{locking}",
+        if owner.is_some() { "(lease_until <= $1 OR lease_owner = $3)" } else { "lease_until <= $1" }
+    );
+    let mut values = values![now, RECOVERED_AT_ONCE];
+    if let Some(owner) = owner {
+        values.push(owner.into());
+    }
+    let found = link.rows(AssertSqlSafe(sql), values).await?;
+    found.iter().map(|row| row.text(0)).collect()
+}
+
+async fn quarantine_event(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+    let reason = "its worker ended three times while it had the message";
+    link.run("UPDATE messages SET status_reason = $2 WHERE id = $1", values![id, reason]).await?;
+    event(link, id, now, "quarantined", Some(reason)).await
+}
+
+/// Adds to a message's timeline.
+pub(super) async fn event(
+    link: &mut Link<'_>,
+    id: &str,
+    at: DateTime<Utc>,
+    event: &str,
+    detail: Option<&str>,
+) -> Result<(), Fault> {
+    let sql = "INSERT INTO events (message_id, seq, at, event, detail) \
+               SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE message_id = $1";
+    link.run(sql, values![id, at, event, detail]).await?;
+    Ok(())
+}
+
+struct Recover {
+    owner: Option<String>,
+    now: DateTime<Utc>,
+    settle_at: DateTime<Utc>,
+}
+
+impl Operation for Recover {
+    type Answer = Recovered;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Recovered, Fault> {
+        let mut found = give_back(link, self.owner.as_deref(), self.now).await?;
+        for id in lapsed(link, self.owner.as_deref(), self.now, "open_attempt IS NOT NULL").await? {
+            let sql = "UPDATE attempts SET status = 'unknown', finished_at = $2 \
+                       WHERE message_id = $1 AND status = 'intent'";
+            link.run(sql, values![id.as_str(), self.now]).await?;
+            let sql = "UPDATE messages SET crashes = crashes + 1, fence = fence + 1, lease_owner = NULL, \
+                 lease_until = NULL, open_attempt = NULL, \
+                 due_at = CASE WHEN crashes + 1 >= $3 THEN NULL ELSE $2 END, \
+                 status = CASE WHEN crashes + 1 >= $3 THEN 'quarantined' ELSE 'unknown' END \
+                 WHERE id = $1 RETURNING status";
+            let status = link.row(sql, values![id.as_str(), self.settle_at, CRASHES_MAX]).await?;
+            if status.map(|row| row.text(0)).transpose()?.as_deref() == Some("quarantined") {
+                found.quarantined += 1;
+                quarantine_event(link, &id, self.now).await?;
+            } else {
+                found.unknown += 1;
+                let detail = "its worker ended with an attempt open: it may or may not have been sent";
+                event(link, &id, self.now, "unknown", Some(detail)).await?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Keeps for a person what does not read back.
+struct SetAside {
+    id: MessageId,
+    fence: i64,
+    now: DateTime<Utc>,
+}
+
+impl Operation for SetAside {
+    type Answer = ();
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let reason = "what is stored of it does not read back";
+        let sql = "UPDATE messages SET status = 'quarantined', status_reason = $3, lease_owner = NULL, \
+                   lease_until = NULL, due_at = NULL WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL";
+        if link.run(sql, values![self.id, self.fence, reason]).await? > 0 {
+            event(link, &self.id.to_string(), self.now, "quarantined", Some(reason)).await?;
+        }
+        Ok(())
+    }
+}

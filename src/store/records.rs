@@ -1,0 +1,156 @@
+//! Messages as people look at them: one, many, cancelled, counted.
+//!
+//! Every read of one tenant names the tenant in its statement. Nothing here is claimed or sent.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    Cancelled, Records, Result, Search, SqlStore,
+    database::{Fault, Link, Value, values},
+    queue::{event, of_messages},
+    rows,
+    writer::Operation,
+};
+use crate::domain::{
+    delivery::{MessageRecord, Status, TimelineEvent},
+    ids::{MessageId, TenantId},
+};
+
+/// The longest list.
+const LIMIT_MAX: u32 = 200;
+
+#[async_trait]
+impl Records for SqlStore {
+    async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageRecord>> {
+        let condition = " WHERE m.id = $1 AND m.tenant = $2";
+        Ok(self.records(condition, values![id, tenant]).await?.pop())
+    }
+
+    async fn message_of_any_tenant(&self, id: MessageId) -> Result<Option<MessageRecord>> {
+        Ok(self.records(" WHERE m.id = $1", values![id]).await?.pop())
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<MessageRecord>> {
+        let mut condition = String::from(" WHERE 1 = 1");
+        let mut values = values![];
+        let mut and = |column: &str, value: Value| {
+            values.push(value);
+            condition.push_str(&format!(" AND m.{column} ${}", values.len()));
+        };
+        if let Some(tenant) = &search.tenant {
+            and("tenant =", tenant.into());
+        }
+        if let Some(recipient) = &search.recipient {
+            and("recipient =", recipient.as_str().into());
+        }
+        if let Some(status) = search.status {
+            and("status =", status.into());
+        }
+        if let Some(before) = search.before {
+            and("id <", before.into());
+        }
+        values.push(search.limit.clamp(1, LIMIT_MAX).into());
+        condition.push_str(&format!(" ORDER BY m.id DESC LIMIT ${}", values.len()));
+        self.records(&condition, values).await
+    }
+
+    async fn cancel(
+        &self,
+        tenant: &TenantId,
+        id: MessageId,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Cancelled>> {
+        self.writer()?.run(Cancel { tenant: tenant.clone(), id, now }).await
+    }
+
+    async fn count_by_status(&self) -> Result<Vec<(Status, u64)>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT status, COUNT(*) FROM messages GROUP BY status";
+        let mut counts = Vec::new();
+        for row in reader.link().rows(sql, values![]).await? {
+            counts.push((rows::status(&row.text(0)?)?, u64::try_from(row.int(1)?).unwrap_or_default()));
+        }
+        counts.sort_by_key(|(status, _)| Status::ALL.iter().position(|s| s == status));
+        Ok(counts)
+    }
+}
+
+impl SqlStore {
+    /// Messages with their attempts and timelines, in the order of the statement.
+    async fn records(&self, condition: &str, values: Vec<Value>) -> Result<Vec<MessageRecord>> {
+        let mut reader = self.reader().await?;
+        let mut link = reader.link();
+        let sql = format!("{}{condition}", rows::MESSAGE);
+        let found = link.rows(AssertSqlSafe(sql), values).await?;
+        let mut records = found.iter().map(rows::message).collect::<Result<Vec<_>, Fault>>()?;
+        complete(&mut link, &mut records).await?;
+        Ok(records)
+    }
+}
+
+/// Reads what happened to each message. It is read after the message itself, so that it is never older.
+async fn complete(link: &mut Link<'_>, records: &mut [MessageRecord]) -> Result<(), Fault> {
+    let ids: Vec<MessageId> = records.iter().map(|record| record.id).collect();
+    let place: HashMap<MessageId, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
+    for row in of_messages(link, &sql, &ids, " ORDER BY number").await? {
+        let (id, attempt) = rows::attempt(&row)?;
+        if let Some(at) = place.get(&id) {
+            records[*at].attempts.push(attempt);
+        }
+    }
+    let sql = format!("SELECT {} FROM events", rows::EVENT);
+    for row in of_messages(link, &sql, &ids, " ORDER BY seq").await? {
+        let (id, event) = rows::event(&row)?;
+        if let Some(at) = place.get(&id) {
+            records[*at].timeline.push(event);
+        }
+    }
+    for record in records {
+        with_known_events(record);
+    }
+    Ok(())
+}
+
+/// Acceptance and the starts of attempts have rows of their own; the timeline shows them in their places.
+fn with_known_events(record: &mut MessageRecord) {
+    let mut timeline = vec![TimelineEvent { at: record.accepted_at, event: "accepted".into(), detail: None }];
+    timeline.extend(record.attempts.iter().map(|attempt| TimelineEvent {
+        at: attempt.started_at,
+        event: "attempt".into(),
+        detail: Some(format!("{} by {}", attempt.channel, attempt.driver)),
+    }));
+    timeline.append(&mut record.timeline);
+    // Stable: of two things in one millisecond the attempt began before it was settled.
+    timeline.sort_by_key(|event| event.at);
+    record.timeline = timeline;
+}
+
+struct Cancel {
+    tenant: TenantId,
+    id: MessageId,
+    now: DateTime<Utc>,
+}
+
+impl Operation for Cancel {
+    type Answer = Option<Cancelled>;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Option<Cancelled>, Fault> {
+        let sql = "UPDATE messages SET status = 'cancelled', status_reason = NULL, due_at = NULL, \
+                   fence = fence + 1 WHERE id = $1 AND tenant = $2 \
+                   AND status IN ('queued', 'held', 'retrying') AND lease_owner IS NULL";
+        if link.run(sql, values![self.id, &self.tenant]).await? > 0 {
+            event(link, &self.id.to_string(), self.now, "cancelled", None).await?;
+            return Ok(Some(Cancelled::Done));
+        }
+        let sql = "SELECT status FROM messages WHERE id = $1 AND tenant = $2";
+        match link.row(sql, values![self.id, &self.tenant]).await? {
+            None => Ok(None),
+            Some(row) => Ok(Some(Cancelled::TooLate(rows::status(&row.text(0)?)?))),
+        }
+    }
+}

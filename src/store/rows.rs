@@ -1,0 +1,182 @@
+//! Rows to domain and back.
+//!
+//! What does not parse is `Corrupt`, with the name of what it was to be and never with its text: rows hold
+//! personal data. Nothing is repaired or guessed.
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::database::{Fault, Row, Value, values};
+use crate::domain::{
+    channel::Channel,
+    decision::Decision,
+    delivery::{
+        Attempt, AttemptError, AttemptStatus, MessageRecord, NewMessage, Plan, Status, TimelineEvent,
+    },
+    ids::{AttemptId, InvalidId, MessageId},
+    message::MessageRequest,
+    money::MicroEuros,
+};
+
+/// A value that has no JSON.
+pub(super) struct Unwritable(pub(super) String);
+
+/// What a new row of `messages` says; the rest are the defaults.
+pub(super) const NEW_MESSAGE_COLUMNS: &str = "id, tenant, recipient, status, status_reason, class, origin, \
+     accepted_at, due_at, deadline, ordering_key";
+
+pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
+    let request = &message.request;
+    let due = match message.status {
+        Status::Queued => Some(message.accepted_at),
+        Status::Held => {
+            let from = message.plan.as_ref().and_then(|plan| plan.not_before);
+            Some(from.unwrap_or(message.accepted_at))
+        }
+        _ => None,
+    };
+    values![
+        message.id,
+        &request.tenant,
+        request.recipient.as_str(),
+        message.status,
+        message.status_reason.as_deref(),
+        request.class().as_str(),
+        request.origin.as_str(),
+        message.accepted_at,
+        due,
+        message.plan.as_ref().map(|plan| plan.deadline),
+        request.ordering_key.as_deref(),
+    ]
+}
+
+/// The values of a row of `bodies`.
+pub(super) fn body_values(message: &NewMessage) -> Result<Vec<Value>, Unwritable> {
+    Ok(values![
+        message.id,
+        to_json(&message.request)?,
+        to_json(&message.decision)?,
+        message.plan.as_ref().map(to_json).transpose()?,
+    ])
+}
+
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, Unwritable> {
+    serde_json::to_string(value).map_err(|error| Unwritable(error.to_string()))
+}
+
+fn from_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Fault> {
+    serde_json::from_str(text).map_err(|error| {
+        // Category and place only: the message of a serde error quotes the text.
+        Fault::Corrupt(format!("{what}: {:?} at column {}", error.classify(), error.column()))
+    })
+}
+
+/// An identifier that was written by us.
+pub(super) fn parsed<T>(text: String, parse: fn(&str) -> Result<T, InvalidId>) -> Result<T, Fault> {
+    parse(&text).map_err(|_| Fault::Corrupt("an identifier".into()))
+}
+
+pub(super) fn instant(millis: i64) -> Result<DateTime<Utc>, Fault> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| Fault::Corrupt("an instant".into()))
+}
+
+pub(super) fn maybe_instant(millis: Option<i64>) -> Result<Option<DateTime<Utc>>, Fault> {
+    millis.map(instant).transpose()
+}
+
+pub(super) fn small(number: i64) -> Result<u16, Fault> {
+    u16::try_from(number).map_err(|_| Fault::Corrupt("a small number".into()))
+}
+
+pub(super) fn status(word: &str) -> Result<Status, Fault> {
+    Status::parse(word).ok_or_else(|| Fault::Corrupt("a status".into()))
+}
+
+pub(super) fn channel(word: &str) -> Result<Channel, Fault> {
+    Channel::parse(word).ok_or_else(|| Fault::Corrupt("a channel".into()))
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A SHA-256 in hex.
+pub(super) fn hash(hex: &str) -> Result<[u8; 32], Fault> {
+    let wrong = || Fault::Corrupt("a SHA-256".into());
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return Err(wrong());
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(bytes)
+}
+
+/// A message with its body, as `MESSAGE` selects them.
+pub(super) const MESSAGE: &str = "SELECT m.id, m.status, m.status_reason, m.accepted_at, m.due_at, m.hop, \
+     m.sent_via, m.possible_duplicate, b.request, b.decision, b.plan \
+     FROM messages m JOIN bodies b ON b.message_id = m.id";
+
+pub(super) fn message(row: &Row) -> Result<MessageRecord, Fault> {
+    let decision: Decision = from_json(&row.text(9)?, "a decision")?;
+    if Channel::ALL.iter().any(|channel| !decision.channels.iter().any(|c| c.channel == *channel)) {
+        return Err(Fault::Corrupt("a decision: not every channel is in it".into()));
+    }
+    Ok(MessageRecord {
+        id: parsed(row.text(0)?, MessageId::parse)?,
+        status: status(&row.text(1)?)?,
+        status_reason: row.maybe_text(2)?,
+        accepted_at: instant(row.int(3)?)?,
+        due_at: maybe_instant(row.maybe_int(4)?)?,
+        hop: small(row.int(5)?)?,
+        sent_via: row.maybe_text(6)?.map(|word| channel(&word)).transpose()?,
+        possible_duplicate: row.int(7)? != 0,
+        request: request(&row.text(8)?)?,
+        decision,
+        plan: row.maybe_text(10)?.map(|text| plan(&text)).transpose()?,
+        attempts: Vec::new(),
+        timeline: Vec::new(),
+    })
+}
+
+pub(super) fn request(json: &str) -> Result<MessageRequest, Fault> {
+    from_json(json, "a request")
+}
+
+pub(super) fn plan(json: &str) -> Result<Plan, Fault> {
+    from_json(json, "a plan")
+}
+
+/// The columns that `attempt` reads.
+pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, status, started_at, \
+     finished_at, provider_message_id, error, cost";
+
+/// An attempt, with the message that it belongs to.
+pub(super) fn attempt(row: &Row) -> Result<(MessageId, Attempt), Fault> {
+    let word = row.text(6)?;
+    let error: Option<AttemptError> =
+        row.maybe_text(10)?.map(|text| from_json(&text, "an attempt's error")).transpose()?;
+    let attempt = Attempt {
+        id: parsed(row.text(1)?, AttemptId::parse)?,
+        number: small(row.int(2)?)?,
+        hop: small(row.int(3)?)?,
+        channel: channel(&row.text(4)?)?,
+        driver: row.text(5)?,
+        status: AttemptStatus::parse(&word).ok_or_else(|| Fault::Corrupt("an attempt's status".into()))?,
+        started_at: instant(row.int(7)?)?,
+        finished_at: maybe_instant(row.maybe_int(8)?)?,
+        provider_message_id: row.maybe_text(9)?,
+        error,
+        cost: MicroEuros(row.int(11)?),
+    };
+    Ok((parsed(row.text(0)?, MessageId::parse)?, attempt))
+}
+
+/// The columns that `event` reads.
+pub(super) const EVENT: &str = "message_id, at, event, detail";
+
+pub(super) fn event(row: &Row) -> Result<(MessageId, TimelineEvent), Fault> {
+    let event = TimelineEvent { at: instant(row.int(1)?)?, event: row.text(2)?, detail: row.maybe_text(3)? };
+    Ok((parsed(row.text(0)?, MessageId::parse)?, event))
+}
