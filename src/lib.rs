@@ -37,6 +37,7 @@
 //! * A reload never stops or changes a message that is already decided.
 
 pub mod api;
+pub mod app;
 pub mod bell;
 pub mod bundles;
 pub mod channels;

@@ -56,7 +56,8 @@ fn read(section: &DriverSection) -> Result<DriverSettings, Diagnostic> {
         let (found, known): (Option<&str>, Vec<&str>) = (words.next(), words.collect());
         let mut key = found;
         if message.starts_with("unknown variant") {
-            key = section.table.iter().find(|(_, value)| value.as_str() == found).map(|(key, _)| key.as_str());
+            key =
+                section.table.iter().find(|(_, value)| value.as_str() == found).map(|(key, _)| key.as_str());
         }
         let fault = section.fault(key, "driver", format!("[drivers.{}]: {message}", section.name));
         match found.and_then(|found| nearest(found, known)) {

@@ -3,13 +3,7 @@
 //! What `serve` runs. It decides nothing: each part's rules are its own. Nothing is accepted before everything
 //! stands, and nothing is closed before what leans on it has ended.
 
-use std::{
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +12,12 @@ use crate::{
     api::{self, Api, ApiSettings, Listeners, Metrics, PolicyDesk},
     bell::Bell,
     bundles::{Cause, Options, Policies, status::PoliciesStatus},
-    channels::Drivers,
     config::{Config, NamedBy},
     delivery::worker::{Worker, WorkerSettings},
     domain::time::{Clock, SystemClock},
     orchestrator::Orchestrator,
     policy::diagnostic::Diagnostic,
-    store::{OpenOptions, SqlStore, StoreError},
+    store::{Access, OpenOptions, SqlStore, StoreError},
 };
 
 mod drivers;
@@ -129,17 +122,7 @@ impl App {
         let desk = Arc::new(Desk(Arc::clone(&policies)));
         let metrics = Arc::new(Metrics::default());
         let api = Api::new(Arc::clone(&orchestrator), desk, metrics, api_settings, shutdown.clone());
-        Ok(Self {
-            config,
-            policies,
-            orchestrator,
-            wrote_policies,
-            store,
-            worker,
-            api,
-            listeners,
-            shutdown,
-        })
+        Ok(Self { config, policies, orchestrator, wrote_policies, store, worker, api, listeners, shutdown })
     }
 
     /// Where TCP is taken, with the port that the system chose where it was 0.
@@ -232,7 +215,9 @@ fn write_shipped_policies(config: &Config) -> Result<bool, StartError> {
     if config.policies.named_by != NamedBy::Shipped || folder.exists() {
         return Ok(false);
     }
-    shipped::write(folder).map(|()| true).map_err(|error| cannot("write the shipped policies to", folder, &error))
+    shipped::write(folder)
+        .map(|()| true)
+        .map_err(|error| cannot("write the shipped policies to", folder, &error))
 }
 
 /// The state directory: its owner's alone, because messages are in it.
@@ -257,13 +242,9 @@ fn worker_name(config: &Config) -> String {
     format!("worker-{}", uuid::Uuid::now_v7().simple())
 }
 
-/// The database for `keys`, whether a daemon has it open or not.
+/// The database for `keys`, whether a daemon has it open or not; made where there is none yet.
 pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, StoreError> {
-    if let Some(path) = config.database.strip_prefix("sqlite:") {
-        let dir = PathBuf::from(path).parent().map(Path::to_owned).unwrap_or_default();
-        if !dir.as_os_str().is_empty() {
-            make_private_dir(&dir).map_err(|error| StoreError::Unusable(error.to_string()))?;
-        }
-    }
-    crate::store::open(&config.database, OpenOptions::beside_a_daemon()).await
+    let missing = config.database.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists());
+    let access = if missing { Access::Daemon } else { Access::Beside };
+    crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
 }

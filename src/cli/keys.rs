@@ -67,7 +67,10 @@ async fn add(
     store.add_key(&new.stored).await.map_err(failure)?;
     let file = config.policies.path.join("tenants").join(format!("{tenant}.toml"));
     if !file.is_file() {
-        anstream::eprintln!("remark: there is no {}; until there is, requests of {tenant} get 404", file.display());
+        anstream::eprintln!(
+            "remark: there is no {}; until there is, requests of {tenant} get 404",
+            file.display()
+        );
     }
     if json {
         let mut shown = in_json(&new.stored);

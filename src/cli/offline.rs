@@ -46,7 +46,12 @@ pub fn load(config: &Config, folder: &Path) -> Result<Loaded, Failure> {
 }
 
 /// `--explain FILE`.
-pub fn explain(config: &Config, arguments: &ExplainArguments, file: &str, json: bool) -> Result<Answer, Failure> {
+pub fn explain(
+    config: &Config,
+    arguments: &ExplainArguments,
+    file: &str,
+    json: bool,
+) -> Result<Answer, Failure> {
     let asked = parse(file)?;
     let loaded = load(config, &config.policies.path)?;
     let tenant = &asked.request.tenant;
@@ -92,7 +97,8 @@ pub fn explain(config: &Config, arguments: &ExplainArguments, file: &str, json: 
     let started = Instant::now();
     let decision = decide::decide(bundle, &input);
     let took_micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let explanation = explanation::Explanation { took_micros, ..explanation::explain(bundle, &input, &decision) };
+    let explanation =
+        explanation::Explanation { took_micros, ..explanation::explain(bundle, &input, &decision) };
     let answer = DecisionAnswer::of(&decision, explanation);
     if json {
         println!("{:#}", json!(answer));
@@ -148,7 +154,8 @@ pub fn check(config: &Config, folder: &Path, json: bool) -> Result<Answer, Failu
 /// Every fault once: one in a shared file is each tenant's.
 fn all_faults(loaded: &Loaded) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    let of_tenants = loaded.tenants.values().flat_map(|judgement| judgement.errors.iter().chain(&judgement.warnings));
+    let of_tenants =
+        loaded.tenants.values().flat_map(|judgement| judgement.errors.iter().chain(&judgement.warnings));
     for fault in loaded.problems.iter().chain(of_tenants) {
         if !found.contains(fault) {
             found.push(fault.clone());
@@ -163,7 +170,11 @@ fn tenant_line(tenant: &TenantId, judgement: &Judgement) -> String {
     match judgement.accepted() {
         Some(bundle) => {
             let version = bundle.version().short();
-            format!("ok {tenant}: version {version}, {} of {} tests pass", tally.passed, judgement.tests.len())
+            format!(
+                "ok {tenant}: version {version}, {} of {} tests pass",
+                tally.passed,
+                judgement.tests.len()
+            )
         }
         None => format!("x  {tenant}: {}", faults::tally(&judgement.errors)),
     }
@@ -194,8 +205,11 @@ pub fn test(config: &Config, folder: &Path, only: Option<&str>, json: bool) -> R
     if let Some(tenant) = only.as_ref().filter(|tenant| !loaded.tenants.contains_key(*tenant)) {
         return Err(Failure::Usage(format!("there is no tenants/{tenant}.toml in {}", folder.display())));
     }
-    let judged: Vec<(&TenantId, &Arc<Judgement>)> =
-        loaded.tenants.iter().filter(|(tenant, _)| only.as_ref().is_none_or(|only| only == *tenant)).collect();
+    let judged: Vec<(&TenantId, &Arc<Judgement>)> = loaded
+        .tenants
+        .iter()
+        .filter(|(tenant, _)| only.as_ref().is_none_or(|only| only == *tenant))
+        .collect();
     let silent = never_given(&judged);
     let failed = judged.iter().flat_map(|(_, j)| &j.tests).filter(|test| !test.failures.is_empty()).count();
     let ok = failed == 0 && judged.iter().all(|(_, judgement)| judgement.errors.is_empty());
@@ -248,8 +262,12 @@ struct Reason {
 
 /// Every reason of every script in use, in order, and whether a test produced it.
 fn never_given(judged: &[(&TenantId, &Arc<Judgement>)]) -> Vec<Reason> {
-    let given: BTreeSet<&str> =
-        judged.iter().flat_map(|(_, j)| &j.tests).flat_map(|test| &test.reasons).map(String::as_str).collect();
+    let given: BTreeSet<&str> = judged
+        .iter()
+        .flat_map(|(_, j)| &j.tests)
+        .flat_map(|test| &test.reasons)
+        .map(String::as_str)
+        .collect();
     let mut seen = BTreeSet::new();
     let mut reasons = Vec::new();
     for bundle in judged.iter().filter_map(|(_, judgement)| judgement.bundle.as_ref()) {

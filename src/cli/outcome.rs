@@ -67,7 +67,9 @@ pub fn exit(outcome: Result<Answer, Failure>) -> ExitCode {
             anstream::eprintln!("start one with `{} serve`", super::invocation());
         }
         Failure::Other(error) => anstream::eprintln!("error: {error:#}"),
-        Failure::Usage(words) | Failure::TryAgain(words) | Failure::Unusable(words) => anstream::eprintln!("error: {words}"),
+        Failure::Usage(words) | Failure::TryAgain(words) | Failure::Unusable(words) => {
+            anstream::eprintln!("error: {words}")
+        }
     }
     ExitCode::from(match failure {
         Failure::Usage(_) => 2,

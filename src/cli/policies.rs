@@ -129,8 +129,10 @@ fn tenant_in_words(status: &TenantStatus, with_criteria: bool) -> String {
                 CandidateState::Vanished => "its file is gone",
             };
             let since = moment(candidate.first_seen);
-            let _ =
-                writeln!(out, "{BAD}x{BAD:#}  {name}: {what}, {stays}; seen {since}. No other tenant is affected.");
+            let _ = writeln!(
+                out,
+                "{BAD}x{BAD:#}  {name}: {what}, {stays}; seen {since}. No other tenant is affected."
+            );
             out.push_str(&faults::render(&candidate.errors, layout::width()));
         }
         (None, None) => {
@@ -155,4 +157,3 @@ fn tenant_in_words(status: &TenantStatus, with_criteria: bool) -> String {
 fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
-

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    faults, layout,
+    layout,
     outcome::{Answer, Failure},
     policies, settings,
 };
@@ -15,7 +15,7 @@ use crate::{
     domain::channel::Channel,
 };
 
-const LOUD: Style = AnsiColor::Black.on(AnsiColor::Yellow).bold();
+const LOUD: Style = AnsiColor::Yellow.on_default().bold().invert();
 const STRONG: Style = Style::new().bold();
 
 /// The request that the first commands send: in the repository, and written beside the state elsewhere.
@@ -67,7 +67,9 @@ fn welcome(app: &App) -> String {
     line("database", shown_database(&config.database));
     line("socket", config.socket.display().to_string());
     match app.tcp_address() {
-        Some(address) => line("tcp", format!("{address}, with keys (`{} keys add TENANT`)", super::invocation())),
+        Some(address) => {
+            line("tcp", format!("{address}, with keys (`{} keys add TENANT`)", super::invocation()))
+        }
         None => line("tcp", "none (--listen 127.0.0.1:8080 opens one)".to_owned()),
     }
     if app.wrote_policies {
@@ -124,8 +126,7 @@ fn next(config: &Config) -> String {
     let program = super::invocation();
     let default_socket = Config::load(&Flags::default(), &crate::config::Environment::of_this_process())
         .is_ok_and(|default| default.socket == config.socket);
-    let socket =
-        if default_socket { String::new() } else { format!(" --socket {}", quoted(&config.socket)) };
+    let socket = if default_socket { String::new() } else { format!(" --socket {}", quoted(&config.socket)) };
     let policies = match config.policies.named_by {
         NamedBy::Found | NamedBy::Environment => String::new(),
         _ => format!(" --policies {}", quoted(&config.policies.path)),
