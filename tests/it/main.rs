@@ -1,6 +1,11 @@
 //! The one integration-test binary: what each suite covers is said at its head.
+mod decisions;
+mod documents;
+mod drivers;
 mod points;
 mod sandbox;
 mod static_check;
 
+mod slow;
 mod store;
+mod support;
