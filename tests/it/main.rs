@@ -2,5 +2,6 @@
 mod decisions;
 mod documents;
 mod points;
+mod policy_tests;
 mod store;
 mod support;
