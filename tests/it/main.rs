@@ -3,5 +3,6 @@ mod decisions;
 mod documents;
 mod points;
 mod policy_tests;
+mod reload;
 mod store;
 mod support;
