@@ -152,7 +152,7 @@ impl Assembler {
                         Err(found) => faults.extend(found),
                     }
                 }
-                Err(fault) => faults.push(fault),
+                Err(fault) => faults.push(*fault),
             }
         }
         (names, compiled)
@@ -187,12 +187,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn criterion_name(path: &str) -> Result<CriterionName, Diagnostic> {
+fn criterion_name(path: &str) -> Result<CriterionName, Box<Diagnostic>> {
     let file = path.rsplit('/').next().unwrap_or(path);
     let stem = file.strip_suffix(".rhai").unwrap_or(file);
     CriterionName::parse(stem).map_err(|why| {
-        Diagnostic::error("bad-name", path, why.to_string())
-            .hint("name the file like quiet_hours.rhai: the name is the criterion's, and its weight's")
+        let fault = Diagnostic::error("bad-name", path, why.to_string());
+        Box::new(
+            fault.hint("name the file like quiet_hours.rhai: the name is the criterion's, and its weight's"),
+        )
     })
 }
 

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod environment;
 pub mod failure;
 pub mod fields;
+pub mod schema;
 pub mod script_check;
 pub mod settings;
 pub mod shipped;

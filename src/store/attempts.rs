@@ -16,12 +16,14 @@ use crate::domain::{
     channel::Channel,
     delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
     ids::{AttemptId, MessageId, TenantId},
-    message::Origin,
+    message::{MessageClass, Origin},
     money::MicroEuros,
 };
 
 /// The most attempts at one message (reliability.md P6, I6).
 const ATTEMPTS_MAX: i64 = 12;
+
+const MARKETING: MessageClass = MessageClass::Marketing;
 
 pub(super) struct RecordIntent {
     id: MessageId,
@@ -93,6 +95,24 @@ impl Operation for RecordIntent {
         self.insert(link, number).await?;
         spend(link, &self.tenant, self.origin, intent.channel, &day_text(intent.day), intent.cost.0).await?;
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
+    }
+}
+
+/// An attempt that never came to its last step: opened and settled in one transaction.
+pub(super) struct RecordUnsent {
+    pub(super) intent: RecordIntent,
+    pub(super) settle: Settle,
+}
+
+impl Operation for RecordUnsent {
+    type Answer = Intent;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {
+        let recorded = self.intent.apply(link).await?;
+        if matches!(recorded, Intent::Recorded(_)) {
+            self.settle.apply(link).await?;
+        }
+        Ok(recorded)
     }
 }
 
@@ -173,6 +193,7 @@ struct Step {
 }
 
 impl Step {
+    /// A second resend, or one of marketing, is never written, whoever asks for it (I7): a person decides.
     fn new(claimed: &Claimed, next: &Next, sent_via: Option<Channel>, now: DateTime<Utc>) -> Self {
         let step = |status, reason: &str, at, event| Step {
             status,
@@ -194,6 +215,10 @@ impl Step {
                 Step { hop: *hop, new_hop: true, ..step(status, reason, Some(*at), "fallback") }
             }
             Next::SettleAt { at, reason } => step(Status::Unknown, reason, Some(*at), "unknown"),
+            Next::ResendAt { reason, .. } if claimed.resend_used || claimed.plan.class == MARKETING => {
+                let reason = format!("not sent again, it may have arrived: {reason}");
+                step(Status::Unresolved, &reason, None, Status::Unresolved.as_str())
+            }
             Next::ResendAt { at, reason } => {
                 Step { resend: true, ..step(Status::Retrying, reason, Some(*at), "resend") }
             }
@@ -204,8 +229,7 @@ impl Step {
     }
 
     /// Writes the step where the lease still is the caller's; false where it is not. `open` is the attempt that
-    /// is being settled. An attempt that HoldUntil gives back doesn't count on its hop. A second resend, or one of
-    /// marketing, is never written (I7).
+    /// is being settled. An attempt that HoldUntil gives back doesn't count on its hop.
     async fn write(
         &self,
         link: &mut Link<'_>,
@@ -221,8 +245,7 @@ impl Step {
              sent_via = COALESCE($10, sent_via), crashes = 0, lease_owner = NULL, lease_until = NULL, \
              open_attempt = NULL \
              WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL AND status IN ('sending', 'unknown') \
-             AND (open_attempt IS NULL OR open_attempt = $11) \
-             AND ($9 = 0 OR (resend_used = 0 AND class <> 'marketing'))";
+             AND (open_attempt IS NULL OR open_attempt = $11)";
         let values = values![
             id,
             fence,

@@ -1,8 +1,10 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod decisions;
 mod documents;
+mod drivers;
 mod points;
 mod policy_tests;
 mod reload;
+mod slow;
 mod store;
 mod support;

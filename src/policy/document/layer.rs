@@ -61,7 +61,7 @@ impl Layer {
             Ok(source) => Self::from_source(kind, source),
             Err(fault) => {
                 let source = Arc::new(SourceText { file: file.path.clone(), text: String::new() });
-                Self { kind, source, leaves: Leaves::new(), faults: vec![fault] }
+                Self { kind, source, leaves: Leaves::new(), faults: vec![*fault] }
             }
         }
     }

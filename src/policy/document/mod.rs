@@ -17,17 +17,12 @@ pub mod source;
 mod strategies;
 pub mod values;
 
-use super::assemble::SourceFile;
+use super::shipped;
 use layer::{Layer, LayerKind};
 
-/// default.toml as it was when the program was built: what a key falls back to that the folder's file lacks.
-pub const BUILT_IN: &str = include_str!("../../../policies/default.toml");
-
-/// The built-in default.toml as a layer, read once.
+/// default.toml as it was when the program was built, read once: what a key falls back to that the folder's
+/// file lacks.
 pub fn built_in() -> &'static Arc<Layer> {
     static LAYER: OnceLock<Arc<Layer>> = OnceLock::new();
-    LAYER.get_or_init(|| {
-        let file = SourceFile { path: "default.toml".to_owned(), bytes: BUILT_IN.as_bytes().to_vec() };
-        Arc::new(Layer::read(LayerKind::BuiltIn, &file))
-    })
+    LAYER.get_or_init(|| Arc::new(Layer::read(LayerKind::BuiltIn, &shipped::default())))
 }

@@ -22,15 +22,15 @@ pub struct SourceText {
 
 impl SourceText {
     /// The file as text, or why it is none.
-    pub fn read(file: &SourceFile) -> Result<Arc<Self>, Diagnostic> {
+    pub fn read(file: &SourceFile) -> Result<Arc<Self>, Box<Diagnostic>> {
         if file.bytes.len() > FILE_BYTES_MAX {
             let found = file.bytes.len() / 1024;
-            return Err(Diagnostic::error(
+            let fault = Diagnostic::error(
                 "file-too-large",
                 &file.path,
                 format!("the file has {found} KiB; a policy file has at most {}", FILE_BYTES_MAX / 1024),
-            )
-            .hint("a tenant's file needs only what differs from default.toml"));
+            );
+            return Err(Box::new(fault.hint("a tenant's file needs only what differs from default.toml")));
         }
         let bytes = file.bytes.as_slice();
         match std::str::from_utf8(bytes) {
@@ -43,9 +43,8 @@ impl SourceText {
                 let lossy = String::from_utf8_lossy(bytes);
                 let line = good.matches('\n').count() + 1;
                 let column = good.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-                Err(Diagnostic::error("not-utf8", &file.path, "this character is not UTF-8 text")
-                    .at(&lossy, line, column, 1)
-                    .hint("save the file with the encoding UTF-8"))
+                let fault = Diagnostic::error("not-utf8", &file.path, "this character is not UTF-8 text");
+                Err(Box::new(fault.at(&lossy, line, column, 1).hint("save the file with the encoding UTF-8")))
             }
         }
     }

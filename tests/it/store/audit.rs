@@ -76,12 +76,13 @@ const BROKEN: &[(&str, &str)] = &[
 
 /// Fails with every invariant that does not hold.
 pub async fn audit(base: &Base) {
-    let mut broken = Vec::new();
-    for (rule, sql) in BROKEN {
-        let found = base.texts(sql).await;
-        if !found.is_empty() {
-            broken.push(format!("{rule}: {found:?}"));
-        }
-    }
+    let queries: Vec<&str> = BROKEN.iter().map(|(_, sql)| *sql).collect();
+    let found = base.all_texts(&queries).await;
+    let broken: Vec<String> = BROKEN
+        .iter()
+        .zip(found)
+        .filter(|(_, found)| !found.is_empty())
+        .map(|((rule, _), found)| format!("{rule}: {found:?}"))
+        .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

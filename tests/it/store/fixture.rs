@@ -98,19 +98,31 @@ impl Base {
 
     /// The first column of each row.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
-        let sql = AssertSqlSafe(sql);
+        self.all_texts(&[sql]).await.remove(0)
+    }
+
+    /// The first column of each row of each query, on one connection.
+    pub async fn all_texts(&self, queries: &[&str]) -> Vec<Vec<String>> {
+        let mut found = Vec::new();
         match self {
             Base::Sqlite(_) => {
                 let mut c = SqliteConnection::connect(&self.url()).await.unwrap();
-                let rows = sqlx::query(sql).fetch_all(&mut c).await.unwrap();
-                rows.iter().map(|row| row.get(0)).collect()
+                for sql in queries {
+                    let rows = sqlx::query(AssertSqlSafe(*sql)).fetch_all(&mut c).await.unwrap();
+                    found.push(rows.iter().map(|row| row.get(0)).collect());
+                }
+                c.close().await.unwrap();
             }
             Base::Postgres { .. } => {
                 let mut c = PgConnection::connect(&self.url()).await.unwrap();
-                let rows = sqlx::query(sql).fetch_all(&mut c).await.unwrap();
-                rows.iter().map(|row| row.get(0)).collect()
+                for sql in queries {
+                    let rows = sqlx::query(AssertSqlSafe(*sql)).fetch_all(&mut c).await.unwrap();
+                    found.push(rows.iter().map(|row| row.get(0)).collect());
+                }
+                c.close().await.unwrap();
             }
         }
+        found
     }
 
     pub async fn audit(&self) {

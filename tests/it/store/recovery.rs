@@ -1,1 +1,144 @@
-//! Placeholder.
+//! What a crash leaves behind, and what is made of it: never a blind resend, never a message forgotten.
+
+use channel_orchestrator::{
+    domain::delivery::{AttemptStatus, Next, Status},
+    store::{Due, Intake, Intent, Queue, Records, Recovered, StoreError},
+};
+
+use super::fixture::{Base, accepted, at, begin, claim_one, intent, message, tenant};
+
+async fn claims_without_an_intent_go_back_to_the_queue(base: &Base) {
+    let store = base.open().await;
+    let new = message();
+    store.accept(new.clone()).await.unwrap();
+    let claimed = claim_one(&store, "w", at(0)).await;
+    let nothing = store.recover(None, at(59), at(359)).await.unwrap();
+    assert_eq!(nothing, Recovered::default(), "the lease still holds");
+    let found = store.recover(None, at(60), at(360)).await.unwrap();
+    assert_eq!(found, Recovered { given_back: 1, ..Default::default() });
+    let kept = store.message(&tenant(), new.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.due_at), (Status::Queued, Some(at(60))));
+    assert_eq!(store.record_intent(&claimed, intent(&claimed, at(1))).await.unwrap(), Intent::Lost);
+    store.close().await;
+}
+
+async fn an_open_attempt_becomes_unknown_and_is_looked_at_later(base: &Base) {
+    let store = base.open().await;
+    let new = message();
+    store.accept(new.clone()).await.unwrap();
+    let claimed = claim_one(&store, "w", at(0)).await;
+    begin(&store, &claimed, at(1)).await;
+    // The claim alone takes nothing whose attempt is open, however long its lease is over.
+    assert!(store.claim("v", at(600), 60, 10).await.unwrap().is_empty());
+    let found = store.recover(None, at(600), at(900)).await.unwrap();
+    assert_eq!(found, Recovered { unknown: 1, ..Default::default() });
+    let kept = store.message(&tenant(), new.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.due_at), (Status::Unknown, Some(at(900))));
+    assert_eq!(kept.attempts[0].status, AttemptStatus::Unknown);
+    assert!(store.claim("v", at(899), 60, 10).await.unwrap().is_empty());
+    let again = claim_one(&store, "v", at(900)).await;
+    assert_eq!((again.due, again.hop, again.attempts), (Due::Settle, 0, 1));
+    assert_eq!(again.last_attempt.unwrap().status, AttemptStatus::Unknown);
+    store.close().await;
+}
+
+async fn a_worker_that_starts_again_takes_up_its_own(base: &Base) {
+    let store = base.open().await;
+    for _ in 0..3 {
+        store.accept(message()).await.unwrap();
+    }
+    let mine = store.claim("mine", at(0), 60, 2).await.unwrap();
+    let other = store.claim("other", at(0), 60, 2).await.unwrap();
+    begin(&store, &mine[0], at(1)).await;
+    let found = store.recover(Some("mine"), at(2), at(302)).await.unwrap();
+    assert_eq!(found, Recovered { unknown: 1, given_back: 1, quarantined: 0 });
+    begin(&store, &other[0], at(3)).await;
+    store.close().await;
+}
+
+async fn three_crashes_quarantine_and_others_flow(base: &Base) {
+    let store = base.open().await;
+    let poison = message();
+    store.accept(poison.clone()).await.unwrap();
+    for crash in 0..3 {
+        let claimed = store.claim("w", at(crash), 60, 10).await.unwrap();
+        assert_eq!(claimed.len(), 1, "crash {crash}");
+        let found = store.recover(Some("w"), at(crash), at(300)).await.unwrap();
+        let last = crash == 2;
+        assert_eq!((found.given_back, found.quarantined), (u64::from(!last), u64::from(last)));
+    }
+    let kept = store.message(&tenant(), poison.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.due_at), (Status::Quarantined, None));
+    assert_eq!(kept.timeline.last().unwrap().event, "quarantined");
+    store.accept(message()).await.unwrap();
+    assert_ne!(claim_one(&store, "w", at(10)).await.id, poison.id);
+    store.close().await;
+}
+
+/// Crashes that follow each other count; a message that was handled in between starts anew.
+async fn a_settled_attempt_forgives_earlier_crashes(base: &Base) {
+    let store = base.open().await;
+    store.accept(message()).await.unwrap();
+    for round in 0..4 {
+        let now = at(round * 100);
+        store.claim("w", now, 60, 10).await.unwrap();
+        store.recover(Some("w"), now, at(9_000)).await.unwrap();
+        let claimed = claim_one(&store, "w", now).await;
+        let later = Next::HoldUntil { at: at(round * 100 + 50), reason: "drain".into() };
+        store.advance(&claimed, &later, now).await.unwrap();
+    }
+    assert_eq!(store.count_by_status().await.unwrap(), [(Status::Held, 1)]);
+    store.close().await;
+}
+
+async fn a_hundred_crashes_are_recovered_at_once(base: &Base) {
+    let store = base.open().await;
+    for _ in 0..100 {
+        store.accept(message()).await.unwrap();
+    }
+    let claimed = store.claim("w", at(0), 60, 200).await.unwrap();
+    assert_eq!(claimed.len(), 100);
+    for open in &claimed[..40] {
+        begin(&store, open, at(0)).await;
+    }
+    let found = store.recover(Some("w"), at(1), at(301)).await.unwrap();
+    assert_eq!(found, Recovered { unknown: 40, given_back: 60, quarantined: 0 });
+    store.close().await;
+}
+
+async fn what_does_not_read_back_is_set_aside_for_a_person(base: &Base) {
+    let store = base.open().await;
+    let (bad, good) = (message(), message());
+    store.accept(bad.clone()).await.unwrap();
+    store.accept(good.clone()).await.unwrap();
+    base.sql(&format!("UPDATE bodies SET request = '{{\"tenant\":' WHERE message_id = '{}'", bad.id)).await;
+    assert_eq!(claim_one(&store, "w", at(0)).await.id, good.id);
+    let states = base.texts(&format!("SELECT status FROM messages WHERE id = '{}'", bad.id)).await;
+    assert_eq!(states, ["quarantined"]);
+    let error = store.message(&tenant(), bad.id).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    store.close().await;
+}
+
+async fn a_finished_message_is_left_alone(base: &Base) {
+    let store = base.open().await;
+    let new = message();
+    store.accept(new.clone()).await.unwrap();
+    let claimed = claim_one(&store, "w", at(0)).await;
+    let attempt = begin(&store, &claimed, at(0)).await;
+    store.settle(&claimed, attempt, &accepted(), &Next::Sent, at(1)).await.unwrap();
+    assert_eq!(store.recover(Some("w"), at(100), at(400)).await.unwrap(), Recovered::default());
+    assert!(store.claim("w", at(10_000), 60, 10).await.unwrap().is_empty());
+    store.close().await;
+}
+
+super::on_both!(
+    claims_without_an_intent_go_back_to_the_queue,
+    an_open_attempt_becomes_unknown_and_is_looked_at_later,
+    a_worker_that_starts_again_takes_up_its_own,
+    three_crashes_quarantine_and_others_flow,
+    a_settled_attempt_forgives_earlier_crashes,
+    a_hundred_crashes_are_recovered_at_once,
+    what_does_not_read_back_is_set_aside_for_a_person,
+    a_finished_message_is_left_alone,
+);
