@@ -16,7 +16,11 @@ use channel_orchestrator::{
         ids::{CriterionName, TenantId},
         time::SystemClock,
     },
-    policy::{assemble::PolicyEnvironment, bundle::Bundle},
+    policy::{
+        assemble::{PolicyEnvironment, SourceFile},
+        bundle::Bundle,
+        shipped,
+    },
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +60,16 @@ impl Fixture {
         let mut fixture = Self::open(base, folder);
         fixture.watch().await;
         fixture
+    }
+
+    /// A watched folder with the shipped scripts, and these files over them.
+    pub async fn with_scripts(files: &[(&str, &str)]) -> Self {
+        let shipped = shipped::criteria();
+        let text = |file: &SourceFile| String::from_utf8(file.bytes.clone()).unwrap();
+        let scripts: Vec<(String, String)> = shipped.iter().map(|f| (f.path.clone(), text(f))).collect();
+        let scripts = scripts.iter().map(|(path, text)| (path.as_str(), text.as_str()));
+        let all: Vec<(&str, &str)> = scripts.chain(files.iter().copied()).collect();
+        Self::watching(&all).await
     }
 
     /// Opens without watching.

@@ -27,7 +27,7 @@ async fn case_12_one_bad_tenant_does_not_hold_up_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_12_a_broken_shared_script_holds_up_its_users_only() {
-    let fixture = Fixture::watching(&[
+    let fixture = Fixture::with_scripts(&[
         ("criteria/cost.rhai", &script("0.5")),
         ("tenants/acme.toml", &cost(1)),
         ("tenants/beta.toml", &cost(1)),
@@ -106,7 +106,7 @@ async fn case_16_a_refused_reload_says_refused_and_never_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_18_a_removed_override_takes_effect() {
-    let fixture = Fixture::watching(&[
+    let fixture = Fixture::with_scripts(&[
         ("criteria/cost.rhai", &script("0.5")),
         ("criteria/extra.rhai", &script("0.5")),
         ("tenants/acme.toml", &cost(1)),

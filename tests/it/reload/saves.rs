@@ -65,7 +65,8 @@ async fn case_7_files_in_new_nested_directories_are_all_seen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn case_9_our_own_reads_cause_no_reload() {
     let fixture =
-        Fixture::watching(&[("tenants/acme.toml", &cost(1)), ("criteria/cost.rhai", &script("0.5"))]).await;
+        Fixture::with_scripts(&[("tenants/acme.toml", &cost(1)), ("criteria/cost.rhai", &script("0.5"))])
+            .await;
     let loads = fixture.policies.progress().borrow().loads;
     let generation = fixture.generation();
     fixture.looks(3).await;
@@ -130,15 +131,20 @@ async fn case_10_a_truncated_file_that_does_not_parse_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_11_several_files_of_one_change_come_in_force_together() {
-    let fixture = Fixture::watching(&[
+    let fixture = Fixture::with_scripts(&[
         ("tenants/acme.toml", &cost(1)),
         ("tenants/beta.toml", &cost(1)),
         ("criteria/cost.rhai", &script("0.5")),
     ])
     .await;
     let generation = fixture.generation();
-    for path in ["tenants/acme.toml", "tenants/beta.toml"] {
-        fixture.save(path, &cost(2));
+    let files = [
+        ("tenants/acme.toml", cost(2)),
+        ("criteria/cost.rhai", script("0.25")),
+        ("tenants/beta.toml", cost(2)),
+    ];
+    for (path, text) in files {
+        fixture.save(path, &text);
         std::thread::park_timeout(Duration::from_millis(40));
     }
     fixture.until_cost("beta", 2).await;
@@ -146,7 +152,7 @@ async fn case_11_several_files_of_one_change_come_in_force_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_25_a_burst_of_a_thousand_saves_ends_with_the_newest_and_few_reloads() {
+async fn a_burst_of_a_thousand_saves_ends_with_the_newest_and_few_reloads() {
     let fixture =
         Fixture::watching(&[("tenants/acme.toml", &cost(1)), ("tenants/beta.toml", &cost(1))]).await;
     let before = fixture.policies.progress().borrow().loads;
