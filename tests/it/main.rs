@@ -6,6 +6,8 @@ mod points;
 mod sandbox;
 mod static_check;
 
+mod policy_tests;
+mod reload;
 mod slow;
 mod store;
 mod support;
