@@ -4,6 +4,13 @@
 //! recorded as late as possible: `prepare` does all that cannot deliver anything (resolve, connect, TLS,
 //! greeting, envelope), `send` the rest.
 
+pub mod allow_list;
+pub mod mime;
+pub mod sandbox;
+pub mod secret;
+pub mod settings;
+pub mod smtp;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
@@ -67,6 +74,11 @@ pub struct Drivers(BTreeMap<String, Arc<dyn Driver>>);
 impl Drivers {
     pub fn new(drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
         Self(drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect())
+    }
+
+    /// Every driver, in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Driver>> {
+        self.0.values()
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Driver>> {

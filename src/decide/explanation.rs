@@ -1,12 +1,16 @@
 //! A decision explained: the shape of details.md section 3, made from the decision itself.
+//!
+//! Adds nothing to what was decided, but for the flip points, which `flips` finds by deciding again.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::DecisionInput;
+use super::{DecisionInput, flips};
 use crate::{
     domain::{
         channel::Channel,
-        decision::{Decision, Gate},
+        decision::{ChannelDecision, Contribution, Decision, Gate, GateReason},
+        time::parse_time_zone,
     },
     policy::bundle::Bundle,
 };
@@ -93,12 +97,54 @@ pub struct Flip {
 
 /// Explains a decision that `decide` made from the same bundle and input, and looks for its flip points.
 pub fn explain(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> Explanation {
-    let _ = (bundle, input, decision);
-    todo!("skeleton")
+    let flips = flips::find(bundle, input, decision);
+    let flips_summary = flips::in_words(decision, &flips);
+    Explanation { flips, flips_summary, ..explain_kept(decision) }
 }
 
-/// The part that needs no bundle: a kept decision shown again, without flips.
+/// The part that needs no bundle: a kept decision shown again, without flips. `took_micros` is the caller's to
+/// set: nothing here reads a clock.
 pub fn explain_kept(decision: &Decision) -> Explanation {
-    let _ = decision;
-    todo!("skeleton")
+    let zone = parse_time_zone(&decision.time_zone).unwrap_or(chrono_tz::UTC);
+    let local = |at: DateTime<Utc>| at.with_timezone(&zone).to_rfc3339_opts(SecondsFormat::AutoSi, false);
+    Explanation {
+        policy_version: decision.policy_version.to_string(),
+        generation: decision.generation,
+        variant: decision.variant.clone(),
+        strategy: decision.strategy.clone(),
+        strategy_errors: decision.strategy_errors.clone(),
+        at: local(decision.at),
+        time_zone: decision.time_zone.clone(),
+        channels: decision.channels.iter().map(|c| channel(c, &local)).collect(),
+        flips: Vec::new(),
+        flips_summary: String::new(),
+        took_micros: 0,
+    }
+}
+
+fn channel(decided: &ChannelDecision, local: &impl Fn(DateTime<Utc>) -> String) -> ExplainedChannel {
+    let gate = |g: &GateReason| ExplainedGate { gate: g.gate, reason: g.reason.clone() };
+    let criterion = |c: &Contribution| ExplainedCriterion {
+        criterion: c.criterion.to_string(),
+        share: c.share,
+        weight: c.weight,
+        points: c.points,
+        veto: c.veto,
+        reason: c.reason.clone(),
+        source: c.source.clone(),
+        error: c.error.clone(),
+    };
+    ExplainedChannel {
+        channel: decided.channel,
+        eligible: decided.eligible,
+        gates: decided.gates.iter().map(gate).collect(),
+        score: decided.score,
+        confidence: decided.confidence,
+        held_until: decided.held_until.map(local),
+        held_reason: decided.held_reason.clone(),
+        cost: decided.cost.euros(),
+        delivery_seconds: decided.delivery_seconds,
+        notes: decided.notes.clone(),
+        criteria: decided.criteria.iter().map(criterion).collect(),
+    }
 }

@@ -12,4 +12,5 @@ pub mod ids;
 pub mod message;
 pub mod money;
 pub mod segments;
+pub mod suggest;
 pub mod time;

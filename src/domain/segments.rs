@@ -76,7 +76,7 @@ mod tests {
             ("éèàùÇ".to_owned(), Encoding::Gsm7, 1),
             ("ç".repeat(70), Encoding::Ucs2, 1),
             ("ê".repeat(71), Encoding::Ucs2, 2),
-            ("’".to_owned() + &"a".repeat(69), Encoding::Ucs2, 1),
+            (format!("’{}", "a".repeat(69)), Encoding::Ucs2, 1),
             ("😀".repeat(35), Encoding::Ucs2, 1),
             ("😀".repeat(36), Encoding::Ucs2, 2),
             ("😀".repeat(67), Encoding::Ucs2, 3),

@@ -98,6 +98,49 @@ impl QuietHours {
     }
 }
 
+/// Something that makes a message wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub until: DateTime<Utc>,
+    /// In words: `quiet hours until 08:00`.
+    pub reason: String,
+}
+
+/// When a message that rings may go, if not at `at`: after the quiet hours that bind it, and within France's
+/// window for marketing SMS where that binds it too.
+pub fn hold_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Hold> {
+    let (mut free, mut why) = (at, None);
+    // Each rule may end inside the other one; two rounds settle any pair, four leave room.
+    for _ in 0..4 {
+        let quiet_end = quiet.and_then(|hours| hours.end_after(free, zone)).map(|end| (end, "quiet hours"));
+        let legal = french_window.then(|| french_marketing_sms_allowed_from(free, zone)).flatten();
+        let legal = legal.map(|from| (from, "no marketing SMS in France"));
+        match quiet_end.into_iter().chain(legal).max_by_key(|(end, _)| *end) {
+            Some((end, rule)) if end > free => (free, why) = (end, why.or(Some(rule))),
+            _ => break,
+        }
+    }
+    why.map(|rule| Hold { until: free, reason: format!("{rule} until {}", local_words(free, at, zone)) })
+}
+
+/// The first instant of the next local day, or of the next local month.
+pub fn next_period(at: DateTime<Utc>, zone: Tz, month: bool) -> DateTime<Utc> {
+    let today = at.with_timezone(&zone).date_naive();
+    let next = if month {
+        today.with_day(1).unwrap_or(today) + chrono::Months::new(1)
+    } else {
+        today + Days::new(1)
+    };
+    first_instant(zone, next.and_time(NaiveTime::MIN))
+}
+
+/// `08:00`, with the day where it is not within a day of `from`.
+fn local_words(at: DateTime<Utc>, from: DateTime<Utc>, zone: Tz) -> String {
+    let local = at.with_timezone(&zone);
+    let near = at - from < chrono::TimeDelta::hours(24);
+    local.format(if near { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
 /// The first instant that a local clock shows `local`, or the first after the gap that swallows it.
 fn first_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
     resolve(zone, local, |first, _| first)

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::domain::suggest::nearest;
+
 /// A fault (or a warning) with its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,16 +112,6 @@ impl std::fmt::Display for Diagnostic {
     }
 }
 
-/// The candidate nearest to a misspelt word, if any is near enough to be meant.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count().min(12) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,13 +123,5 @@ mod tests {
         assert_eq!((fault.line, fault.column, fault.length), (Some(2), Some(5), Some(1)));
         assert_eq!(fault.excerpt.as_deref(), Some("é = 2"));
         assert_eq!(fault.to_string(), "f.toml:2:5: bad");
-    }
-
-    #[test]
-    fn suggestions_are_near_or_none() {
-        let keys = ["preferences", "urgency", "cost"];
-        assert_eq!(nearest("prefrence", keys), Some("preferences"));
-        assert_eq!(nearest("urgancy", keys), Some("urgency"));
-        assert_eq!(nearest("zzz", keys), None);
     }
 }

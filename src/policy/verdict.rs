@@ -20,6 +20,13 @@ pub enum VerdictKind {
     Veto,
 }
 
+impl Verdict {
+    /// What `neutral()` says: nothing.
+    pub fn neutral() -> Self {
+        Self { kind: VerdictKind::Neutral, reason: Arc::from(""), position: None }
+    }
+}
+
 /// Why a script gave no verdict. It counts as neutral, is shown in the explanation, and trips an alarm.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

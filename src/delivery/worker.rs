@@ -1,0 +1,268 @@
+//! The worker: finds what is due, has it tried, and takes care of what a crash left open.
+//!
+//! Several messages at a time, never one message twice: a claim is a lease that outlives the longest send, and
+//! a lease that runs out leads to an unknown outcome, never to a second send. It stops, rather than guess,
+//! when the database cannot say whether a commit happened.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::machine::SETTLE_SECONDS;
+use crate::{
+    bell::Bell,
+    channels::Drivers,
+    domain::time::Clock,
+    store::{Claimed, Queue, Recovered, Result, StoreError},
+};
+
+/// A lease must outlive the longest send by this much, in seconds (I13), and leave time to prepare.
+pub(super) const LEASE_MARGIN_SECONDS: u32 = 5;
+/// The least time that is left to prepare an attempt: connect, TLS, envelope.
+const PREPARE_SECONDS_MIN: u32 = 30;
+/// How often lapsed leases are looked for.
+const RECOVER_EVERY: Duration = Duration::from_secs(5);
+/// Never asks the database more often than this when it has nothing.
+const IDLE_MIN: Duration = Duration::from_millis(50);
+
+/// How a worker works.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerSettings {
+    /// Messages in flight at once.
+    pub concurrency: u32,
+    /// Messages claimed at once.
+    pub claim_size: u32,
+    /// How long a claim lasts.
+    pub lease_seconds: u32,
+    /// How long attempts in flight may still take after a shutdown began (P12).
+    pub drain: Duration,
+    /// The longest it goes without looking, whatever the bell says.
+    pub poll: Duration,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            claim_size: 32,
+            lease_seconds: 900,
+            drain: Duration::from_secs(25),
+            poll: Duration::from_secs(2),
+        }
+    }
+}
+
+impl WorkerSettings {
+    /// Whether the lease is long enough for these drivers, and nothing else is absurd: asked before the start.
+    pub fn check(&self, drivers: &Drivers) -> Result<(), String> {
+        if self.concurrency == 0 || self.claim_size == 0 {
+            return Err("a worker's concurrency and claim_size must be at least 1".into());
+        }
+        for driver in drivers.iter() {
+            let least = driver.send_timeout_seconds() + LEASE_MARGIN_SECONDS + PREPARE_SECONDS_MIN;
+            if self.lease_seconds < least {
+                return Err(format!(
+                    "a lease of {} s is too short for driver {}, whose last step may take {} s: it must be \
+                     at least {least} s, or a message could be taken up by another worker while it is sent",
+                    self.lease_seconds,
+                    driver.name(),
+                    driver.send_timeout_seconds(),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Works through the queue. Clones share everything.
+#[derive(Clone)]
+pub struct Worker {
+    /// Names this process's claims; on SQLite the same after a restart.
+    pub name: Arc<str>,
+    pub queue: Arc<dyn Queue>,
+    pub drivers: Drivers,
+    pub clock: Arc<dyn Clock>,
+    pub bell: Arc<Bell>,
+    pub settings: WorkerSettings,
+    /// A fresh number from 0 to 1; fixed in tests.
+    pub jitter: fn() -> f64,
+    /// Outcomes that the database has not taken yet: nothing is claimed meanwhile.
+    pub(super) unwritten: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    pub fn new(
+        name: &str,
+        queue: Arc<dyn Queue>,
+        drivers: Drivers,
+        clock: Arc<dyn Clock>,
+        bell: Arc<Bell>,
+        settings: WorkerSettings,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            queue,
+            drivers,
+            clock,
+            bell,
+            settings,
+            jitter: random,
+            unwritten: Arc::default(),
+        }
+    }
+
+    /// One pass over what is due now; how many messages it took. Tests call this instead of `run`.
+    pub async fn run_once(&self) -> Result<usize> {
+        self.recover(false).await?;
+        let claimed = self.claim(self.settings.claim_size).await?;
+        let taken = claimed.len();
+        let mut tasks = JoinSet::new();
+        for claim in claimed {
+            self.start(&mut tasks, claim);
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap_or_else(|panic| contained(&panic))?;
+        }
+        Ok(taken)
+    }
+
+    /// Works until `shutdown`, then lets what is in flight end. An error says that the process must stop.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
+        let mut tasks = JoinSet::new();
+        self.recover_at_start(&shutdown).await?;
+        let mut recovered = Instant::now();
+        while !shutdown.is_cancelled() {
+            while let Some(ended) = tasks.try_join_next() {
+                ended.unwrap_or_else(|panic| contained(&panic))?;
+            }
+            if recovered.elapsed() >= RECOVER_EVERY {
+                recovered = Instant::now();
+                passable(self.recover(false).await)?;
+            }
+            let started = passable(self.fill(&mut tasks).await)?.unwrap_or(0);
+            if started == 0 {
+                self.wait(&mut tasks, &shutdown).await?;
+            }
+        }
+        self.drain(tasks).await
+    }
+
+    /// Claims as many as there is room for; how many that were.
+    async fn fill(&self, tasks: &mut JoinSet<Result<()>>) -> Result<usize> {
+        let busy = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let room = self.settings.concurrency.saturating_sub(busy).min(self.settings.claim_size);
+        if room == 0 || self.unwritten.load(Ordering::SeqCst) > 0 {
+            return Ok(0);
+        }
+        let claimed = self.claim(room).await?;
+        let started = claimed.len();
+        for claim in claimed {
+            self.start(tasks, claim);
+        }
+        Ok(started)
+    }
+
+    /// Until something may have changed: a bell, an end, the next due moment, the poll.
+    async fn wait(&self, tasks: &mut JoinSet<Result<()>>, shutdown: &CancellationToken) -> Result<()> {
+        let next = passable(self.queue.next_due().await)?.flatten();
+        let until_due = next.map(|at| (at - self.clock.now()).to_std().unwrap_or_default());
+        let longest = until_due.map_or(self.settings.poll, |due| due.clamp(IDLE_MIN, self.settings.poll));
+        let room = tasks.len() < self.settings.concurrency as usize;
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = self.bell.due(), if room => Ok(()),
+            () = tokio::time::sleep(longest) => Ok(()),
+            Some(ended) = tasks.join_next() => ended.unwrap_or_else(|panic| contained(&panic)),
+        }
+    }
+
+    /// What is in flight gets its time; what is not done then stays open and is unknown at the next start.
+    async fn drain(&self, mut tasks: JoinSet<Result<()>>) -> Result<()> {
+        let in_flight = tasks.len();
+        let ending = async {
+            while let Some(ended) = tasks.join_next().await {
+                ended.unwrap_or_else(|panic| contained(&panic))?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(self.settings.drain, ending).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!(in_flight, left = tasks.len(), "attempts were still in flight at the end");
+                Ok(())
+            }
+        }
+    }
+
+    async fn claim(&self, most: u32) -> Result<Vec<Claimed>> {
+        self.queue.claim(&self.name, self.clock.now(), self.settings.lease_seconds, most).await
+    }
+
+    fn start(&self, tasks: &mut JoinSet<Result<()>>, claim: Claimed) {
+        let worker = self.clone();
+        tasks.spawn(async move { worker.deliver(claim).await });
+    }
+
+    /// Takes care of leases that ran out, or of everything that an earlier life of this worker left open.
+    pub async fn recover(&self, earlier_life: bool) -> Result<Recovered> {
+        let now = self.clock.now();
+        let settle_at = now + TimeDelta::seconds(i64::from(SETTLE_SECONDS));
+        let all_of = earlier_life.then_some(&*self.name);
+        let found = self.queue.recover(all_of, now, settle_at).await?;
+        if found != Recovered::default() {
+            tracing::warn!(
+                unknown = found.unknown,
+                given_back = found.given_back,
+                quarantined = found.quarantined,
+                "took care of what was left open"
+            );
+        }
+        Ok(found)
+    }
+
+    /// Nothing is claimed before the earlier life's claims are settled, however long the database takes.
+    async fn recover_at_start(&self, shutdown: &CancellationToken) -> Result<()> {
+        while passable(self.recover(true).await)?.is_none() {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(self.settings.poll) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An unavailable database is waited for; anything else ends the worker.
+fn passable<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Unavailable(why)) => {
+            tracing::warn!(why, "the database is unavailable: the queue waits");
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// A panic in a task of ours costs that attempt, not the worker: its lease runs out and recovery looks at it.
+fn contained(panic: &tokio::task::JoinError) -> Result<()> {
+    if panic.is_panic() {
+        tracing::error!("an attempt's task panicked: its message is taken up again when its lease ends");
+    }
+    Ok(())
+}
+
+/// From 0 to 1, from the keys that the standard library draws for each hasher.
+fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

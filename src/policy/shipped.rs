@@ -1,0 +1,58 @@
+//! The policies that the program ships with, built into the binary: default.toml and the nine criteria.
+//!
+//! They stand in for a policies folder that has none, and are what a first start writes to a folder of its own.
+//! The same files are in the repository's `policies/`.
+
+use std::sync::Arc;
+
+use super::assemble::SourceFile;
+
+macro_rules! criteria {
+    ($($name:literal),+ $(,)?) => {
+        [$((
+            concat!("criteria/", $name, ".rhai"),
+            include_str!(concat!("../../policies/criteria/", $name, ".rhai")),
+        )),+]
+    };
+}
+
+const CRITERIA: [(&str, &str); 9] = criteria![
+    "preferences",
+    "urgency",
+    "content",
+    "length",
+    "cost",
+    "quiet_hours",
+    "message_type",
+    "history",
+    "availability",
+];
+
+const DEFAULT: &str = include_str!("../../policies/default.toml");
+
+/// `default.toml`, with every key set.
+pub fn default() -> Arc<SourceFile> {
+    file("default.toml", DEFAULT)
+}
+
+/// The nine criteria, in criterion order.
+pub fn criteria() -> Vec<Arc<SourceFile>> {
+    CRITERIA.iter().map(|(path, text)| file(path, text)).collect()
+}
+
+fn file(path: &str, text: &str) -> Arc<SourceFile> {
+    Arc::new(SourceFile { path: path.to_owned(), bytes: text.as_bytes().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::CriterionName;
+
+    #[test]
+    fn every_shipped_criterion_is_in_the_binary() {
+        let names: Vec<String> = CriterionName::SHIPPED.map(|name| format!("criteria/{name}.rhai")).to_vec();
+        let paths: Vec<String> = criteria().iter().map(|file| file.path.clone()).collect();
+        assert_eq!(paths, names);
+    }
+}

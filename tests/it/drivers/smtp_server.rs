@@ -1,0 +1,156 @@
+//! An SMTP server that answers byte for byte what a test scripts, and drops the link where it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+/// What the server does when its turn comes.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Writes these bytes.
+    Say(&'static str),
+    /// Closes the link.
+    Drop,
+    /// Says nothing and keeps the link.
+    Hang,
+}
+
+/// The server's part, by turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub greeting: Act,
+    pub hello: Act,
+    pub starttls: Act,
+    pub mail: Act,
+    pub rcpt: Act,
+    pub data: Act,
+    /// Closes the link after this many bytes of the body.
+    pub body_bytes: Option<usize>,
+    pub dot: Act,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            greeting: Act::Say("220 mail.test ready\r\n"),
+            hello: Act::Say("250-mail.test\r\n250 8BITMIME\r\n"),
+            starttls: Act::Say("220 go on\r\n"),
+            mail: Act::Say("250 2.1.0 ok\r\n"),
+            rcpt: Act::Say("250 2.1.5 ok\r\n"),
+            data: Act::Say("354 go on\r\n"),
+            body_bytes: None,
+            dot: Act::Say("250 2.0.0 Ok: queued as 4F2A\r\n"),
+        }
+    }
+}
+
+/// A server on a port of its own, until it is dropped.
+pub struct SmtpServer {
+    pub port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl SmtpServer {
+    pub async fn start(script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let log = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            while let Ok((link, _)) = listener.accept().await {
+                let log = Arc::clone(&log);
+                tokio::spawn(async move { converse(link, script, &log).await });
+            }
+        });
+        Self { port, heard, task }
+    }
+
+    /// Everything that clients have written so far.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    pub fn heard_text(&self) -> String {
+        String::from_utf8(self.heard()).unwrap()
+    }
+}
+
+impl Drop for SmtpServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether the conversation goes on.
+async fn act(link: &mut BufReader<TcpStream>, act: Act) -> bool {
+    match act {
+        Act::Say(text) => link.write_all(text.as_bytes()).await.is_ok(),
+        Act::Drop => false,
+        Act::Hang => {
+            // Until the client gives up.
+            let mut rest = Vec::new();
+            let _ = link.read_to_end(&mut rest).await;
+            false
+        }
+    }
+}
+
+async fn converse(link: TcpStream, script: Script, log: &Mutex<Vec<u8>>) {
+    let mut link = BufReader::new(link);
+    if !act(&mut link, script.greeting).await {
+        return;
+    }
+    loop {
+        let mut line = Vec::new();
+        if link.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        log.lock().unwrap().extend_from_slice(&line);
+        let text = String::from_utf8_lossy(&line).to_ascii_uppercase();
+        let verb = text.split_whitespace().next().unwrap_or_default().to_owned();
+        let answer = match verb.as_str() {
+            "EHLO" => script.hello,
+            "STARTTLS" => script.starttls,
+            "MAIL" => script.mail,
+            "RCPT" => script.rcpt,
+            "DATA" => script.data,
+            "QUIT" => Act::Say("221 bye\r\n"),
+            _ => Act::Say("502 what?\r\n"),
+        };
+        if !act(&mut link, answer).await {
+            return;
+        }
+        let asked_for = matches!(answer, Act::Say(text) if text.starts_with("354"));
+        if verb == "DATA" && asked_for {
+            if !body(&mut link, script.body_bytes, log).await {
+                return;
+            }
+            if !act(&mut link, script.dot).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads until the final dot, or only so many bytes; whether the dot came.
+async fn body(link: &mut BufReader<TcpStream>, most: Option<usize>, log: &Mutex<Vec<u8>>) -> bool {
+    let mut read = 0;
+    loop {
+        let mut line = Vec::new();
+        if link.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
+            return false;
+        }
+        read += line.len();
+        log.lock().unwrap().extend_from_slice(&line);
+        if most.is_some_and(|most| read >= most) {
+            return false;
+        }
+        if line == b".\r\n" {
+            return true;
+        }
+    }
+}

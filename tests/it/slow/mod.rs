@@ -1,0 +1,3 @@
+//! The slow tier: the built daemon as its operator meets it, killed and started again.
+
+mod kill;

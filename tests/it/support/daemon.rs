@@ -1,0 +1,144 @@
+//! The built daemon as a process: started on a folder of its own, spoken to over its socket, killed.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// How long a daemon may take to answer before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder with settings and policies, and the daemon that runs on it.
+pub struct Daemon {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// What the daemon answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Daemon {
+    /// Lays out a folder: the shipped policies, a tenant `acme` with this file, and these settings.
+    pub fn prepare(folder: &Path, tenant_toml: &str, settings: &str) -> Self {
+        copy_tree(&super::policies(), &folder.join("policies"));
+        fs::write(folder.join("policies/tenants/acme.toml"), tenant_toml).unwrap();
+        let settings = format!("state_dir = \"state\"\npolicies = \"policies\"\n{settings}");
+        fs::write(folder.join("orchestrator.toml"), settings).unwrap();
+        Self { folder: folder.to_owned(), child: None }
+    }
+
+    /// Speaks to whatever daemon runs on a folder, and owns none.
+    pub fn on(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), child: None }
+    }
+
+    /// Starts it and waits until it answers.
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
+            .args(["serve", "--config", "orchestrator.toml"])
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let started =
+            eventually(|| self.call("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200));
+        assert!(started, "the daemon did not become ready:\n{}", self.log());
+    }
+
+    /// kill -9: it gets no chance to tidy up.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        let pid = i32::try_from(child.id()).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        child.wait().unwrap().code()
+    }
+
+    /// One request on a connection of its own; none where nobody answers, or not wholly.
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
+        let mut stream = UnixStream::connect(self.folder.join("state/orchestrator.sock")).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+        }
+        stream.write_all(format!("{head}\r\n{body}").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        Some(Answer { status, body })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether a condition comes true before patience runs out.
+pub fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    let given_up = Instant::now() + PATIENCE;
+    while Instant::now() < given_up {
+        if condition() {
+            return true;
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    false
+}
+
+pub fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_tree(&source, &target);
+        } else {
+            fs::copy(&source, &target).unwrap();
+        }
+    }
+}

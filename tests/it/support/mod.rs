@@ -1,0 +1,44 @@
+//! What the suites share: the shipped policies as a bundle, and requests made short.
+
+pub mod daemon;
+pub mod ledger;
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use channel_orchestrator::{
+    domain::ids::TenantId,
+    policy::{
+        assemble::{Assembler, BundleSources, PolicyEnvironment, SourceFile},
+        bundle::Bundle,
+    },
+};
+
+/// The repository's own policies folder.
+pub fn policies() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("policies")
+}
+
+/// The shipped policies for a tenant whose file reads as given, or the faults that it has.
+pub fn bundle(tenant_toml: &str) -> Bundle {
+    let read = |path: &str| {
+        let bytes = fs::read(policies().join(path)).unwrap();
+        Arc::new(SourceFile { path: path.to_owned(), bytes })
+    };
+    let mut names: Vec<String> = fs::read_dir(policies().join("criteria"))
+        .unwrap()
+        .map(|entry| format!("criteria/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .collect();
+    names.sort();
+    let own = SourceFile { path: "tenants/acme.toml".into(), bytes: tenant_toml.as_bytes().to_vec() };
+    let sources = BundleSources {
+        tenant: TenantId::parse("acme").unwrap(),
+        default: read("default.toml"),
+        own: Arc::new(own),
+        criteria: names.iter().map(|name| read(name)).collect(),
+        tests: Vec::new(),
+    };
+    match Assembler::default().assemble(&sources, &PolicyEnvironment::default()) {
+        Ok(assembled) => assembled.bundle,
+        Err(faults) => panic!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
