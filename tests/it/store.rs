@@ -7,6 +7,7 @@ mod delivery;
 mod failure;
 mod fixture;
 mod knowledge;
+mod messages;
 mod recovery;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
