@@ -36,9 +36,13 @@
 //! * No query asks the database what time it is.
 //! * A reload never stops or changes a message that is already decided.
 
+pub mod api;
+pub mod app;
 pub mod bell;
 pub mod bundles;
 pub mod channels;
+pub mod cli;
+pub mod config;
 pub mod decide;
 pub mod delivery;
 pub mod domain;

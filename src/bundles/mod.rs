@@ -6,7 +6,23 @@ use arc_swap::ArcSwap;
 
 use crate::{domain::ids::TenantId, policy::bundle::Bundle};
 
+mod core;
+pub mod counters;
+pub mod folder;
+pub mod history;
+pub mod last_good;
+pub mod loader;
+pub mod offline;
+pub mod operate;
+pub mod policy_tests;
+pub mod reload;
+pub mod standing;
 pub mod status;
+mod watch;
+
+pub use core::Progress;
+pub use counters::{Cause, ReloadCounts};
+pub use reload::{OpenError, Options, Policies, ReloadReport};
 
 /// Every tenant's bundle at one moment. One `Arc` serves a whole request.
 #[derive(Debug, Default)]

@@ -149,6 +149,13 @@ impl PolicyVersion {
         Err(InvalidId(format!("{text:?} is not a policy version: 64 hex digits")))
     }
 
+    /// The version that a SHA-256 digest is.
+    pub fn of_digest(digest: [u8; 32]) -> Self {
+        let digits = b"0123456789abcdef";
+        let hex = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        Self(hex.map(|digit| char::from(digits[usize::from(digit)])).collect::<String>().into())
+    }
+
     /// The first 12 digits: enough for people.
     pub fn short(&self) -> &str {
         &self.0[..12]

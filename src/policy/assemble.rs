@@ -1,9 +1,30 @@
 //! From one tenant's texts to its bundle, or every fault in them at once.
+//!
+//! Compiles each script once for all tenants that share its text. It reads no folder and swaps nothing
+//! (`bundles` does both).
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, Weak},
+};
 
-use super::{bundle::Bundle, diagnostic::Diagnostic};
-use crate::domain::ids::TenantId;
+use ring::digest;
+
+use super::{
+    bundle::Bundle,
+    criterion::Criterion,
+    diagnostic::Diagnostic,
+    document::{
+        self, checks,
+        layer::{Layer, LayerKind},
+        merge::{Merged, Placed},
+        origin::{Origin, Origins},
+        place, policy,
+    },
+    environment,
+    strategy::Strategy,
+};
+use crate::domain::ids::{CriterionName, PolicyVersion, TenantId};
 
 /// One file as it was read: its path relative to the policies folder, with `/`, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +58,214 @@ pub struct Assembled {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Parses, merges, compiles and checks; shares compiled scripts of equal source between tenants.
+/// Parses, merges, compiles and checks; shares what is equal between tenants: the parsed default.toml, and
+/// compiled scripts. What no bundle uses any more is let go.
 #[derive(Debug, Default)]
-pub struct Assembler {}
+pub struct Assembler {
+    scripts: Mutex<Scripts>,
+    inherited: Mutex<Option<Arc<Inherited>>>,
+}
+
+/// A script's name, its file and the SHA-256 of its text.
+type ScriptKey = (CriterionName, String, [u8; 32]);
+
+#[derive(Debug, Default)]
+struct Scripts {
+    compiled: HashMap<ScriptKey, Weak<Criterion>>,
+    /// Entries beyond which the dead ones are swept out.
+    sweep_at: usize,
+}
+
+/// What all tenants have in common.
+#[derive(Debug)]
+struct Inherited {
+    file: Arc<SourceFile>,
+    environment: PolicyEnvironment,
+    default: Layer,
+    environment_layer: Layer,
+    origins: Arc<BTreeMap<String, Origin>>,
+}
 
 impl Assembler {
+    /// The bundle of these texts. Errors are all there are, in every file; each carries its place.
     pub fn assemble(
         &self,
         sources: &BundleSources,
         environment: &PolicyEnvironment,
     ) -> Result<Assembled, Vec<Diagnostic>> {
-        let _ = (sources, environment);
-        todo!("skeleton")
+        let inherited = self.inherited(&sources.default, environment);
+        let tenant = Layer::read(LayerKind::Tenant, &sources.own);
+        let built_in = document::built_in();
+        let merged = Merged::new(built_in, &inherited.default, &inherited.environment_layer, &tenant);
+        let mut faults: Vec<Diagnostic> = merged.faults().cloned().collect();
+
+        let (names, criteria) = self.criteria(&sources.criteria, &mut faults);
+        faults.extend(checks::errors(&merged, &names));
+        let strategies = compile_strategies(&merged.strategies(), &mut faults);
+        let policy = policy::build(&merged, &names).map_err(|missing| faults.extend(missing)).ok();
+        let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(faults) };
+
+        let mut warnings = checks::warnings(&merged, &policy, &names);
+        warnings.extend(criteria.iter().flat_map(|c| c.warnings().iter().cloned()));
+        let version = version(sources, environment, &merged);
+        let origins = Origins::new(Arc::clone(&inherited.origins), &merged);
+        let bundle = Bundle::new(sources.tenant.clone(), version, policy, criteria, strategies);
+        Ok(Assembled { bundle: bundle.with_origins(origins), warnings })
     }
+
+    /// default.toml and the environment, read once for as long as they stay the same.
+    fn inherited(&self, default: &Arc<SourceFile>, environment: &PolicyEnvironment) -> Arc<Inherited> {
+        let mut kept = locked(&self.inherited);
+        if let Some(inherited) = kept.as_ref() {
+            let same_file = Arc::ptr_eq(&inherited.file, default) || inherited.file == *default;
+            if same_file && inherited.environment == *environment {
+                return Arc::clone(inherited);
+            }
+        }
+        let layer = Layer::read(LayerKind::Default, default);
+        let environment_layer = environment::layer(environment);
+        let origins = Origins::base(document::built_in(), &layer, &environment_layer);
+        let fresh = Arc::new(Inherited {
+            file: Arc::clone(default),
+            environment: environment.clone(),
+            default: layer,
+            environment_layer,
+            origins,
+        });
+        *kept = Some(Arc::clone(&fresh));
+        fresh
+    }
+
+    /// The names of all scripts, and those of them that compile.
+    fn criteria(
+        &self,
+        files: &[Arc<SourceFile>],
+        faults: &mut Vec<Diagnostic>,
+    ) -> (Vec<CriterionName>, Vec<Arc<Criterion>>) {
+        let (mut names, mut compiled) = (Vec::new(), Vec::new());
+        for file in files {
+            match criterion_name(&file.path) {
+                Ok(name) => {
+                    names.push(name.clone());
+                    match self.criterion(name, file) {
+                        Ok(criterion) => compiled.push(criterion),
+                        Err(found) => faults.extend(found),
+                    }
+                }
+                Err(fault) => faults.push(*fault),
+            }
+        }
+        (names, compiled)
+    }
+
+    /// A script compiled, or the one compiled before from the same text.
+    fn criterion(&self, name: CriterionName, file: &SourceFile) -> Result<Arc<Criterion>, Vec<Diagnostic>> {
+        let key = (name, file.path.clone(), sha256(&file.bytes));
+        if let Some(known) = locked(&self.scripts).compiled.get(&key).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let source = std::str::from_utf8(&file.bytes).map_err(|error| vec![not_utf8(file, error)])?;
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        let criterion = Arc::new(Criterion::compile(key.0.clone(), &file.path, source)?);
+        let mut scripts = locked(&self.scripts);
+        scripts.compiled.insert(key, Arc::downgrade(&criterion));
+        if scripts.compiled.len() > scripts.sweep_at.max(64) {
+            scripts.compiled.retain(|_, kept| kept.strong_count() > 0);
+            scripts.sweep_at = scripts.compiled.len() * 2;
+        }
+        Ok(criterion)
+    }
+
+    /// How many compiled scripts are in use.
+    pub fn scripts_in_use(&self) -> usize {
+        locked(&self.scripts).compiled.values().filter(|kept| kept.strong_count() > 0).count()
+    }
+}
+
+/// A poisoned lock guards nothing half-made here: entries are put in whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn criterion_name(path: &str) -> Result<CriterionName, Box<Diagnostic>> {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let stem = file.strip_suffix(".rhai").unwrap_or(file);
+    CriterionName::parse(stem).map_err(|why| {
+        let fault = Diagnostic::error("bad-name", path, why.to_string());
+        Box::new(
+            fault.hint("name the file like quiet_hours.rhai: the name is the criterion's, and its weight's"),
+        )
+    })
+}
+
+fn not_utf8(file: &SourceFile, error: std::str::Utf8Error) -> Diagnostic {
+    let line = file.bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+    Diagnostic::error("not-utf8", &file.path, "this line has a character that is not UTF-8 text")
+        .at(&String::from_utf8_lossy(&file.bytes), line, 1, 1)
+        .hint("save the file with the encoding UTF-8")
+}
+
+/// Compiles each condition; its faults are moved to where the condition stands in its file.
+fn compile_strategies(entries: &[Placed<'_>], faults: &mut Vec<Diagnostic>) -> Vec<Strategy> {
+    let mut compiled = Vec::new();
+    for (entry, layer) in entries {
+        match Strategy::compile(&entry.rule.name, &entry.rule.when) {
+            Ok(strategy) => compiled.push(strategy),
+            Err(found) => faults.extend(found.into_iter().map(|fault| {
+                let text = &layer.source.text;
+                let (line, column) = (fault.line.unwrap_or(1), fault.column.unwrap_or(1));
+                let (line, column) = place::in_file(text, entry.when_at.clone(), line, column);
+                let length = fault.length.unwrap_or(1);
+                let message = format!("strategy {:?}: {}", entry.rule.name, fault.message);
+                Diagnostic { file: layer.source.file.clone(), message, ..fault }
+                    .at(text, line, column, length)
+            })),
+        }
+    }
+    compiled
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    bytes_of(&digest::digest(&digest::SHA256, bytes))
+}
+
+fn bytes_of(hash: &digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hash.as_ref());
+    bytes
+}
+
+/// The content hash: every source's path and bytes, each with its length before it, the environment, and
+/// what was taken from the built-in copy because default.toml lacks it.
+fn version(sources: &BundleSources, environment: &PolicyEnvironment, merged: &Merged<'_>) -> PolicyVersion {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut add = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    add(b"channel-orchestrator policy 1");
+    add(sources.tenant.as_str().as_bytes());
+    let mut files: Vec<&SourceFile> = vec![&sources.default, &sources.own];
+    files.extend(sources.criteria.iter().chain(&sources.tests).map(Arc::as_ref));
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    add(&(files.len() as u64).to_be_bytes());
+    for file in files {
+        add(file.path.as_bytes());
+        add(&file.bytes);
+    }
+    let mut variables: Vec<_> = environment.0.iter().collect();
+    variables.sort();
+    for (name, value) in variables {
+        add(name.as_bytes());
+        add(value.as_bytes());
+    }
+    for path in merged.paths() {
+        if let Some((leaf, layer)) = merged.leaf(path)
+            && layer.kind == LayerKind::BuiltIn
+        {
+            add(path.as_bytes());
+            add(format!("{:?}", leaf.value).as_bytes());
+        }
+    }
+    PolicyVersion::of_digest(bytes_of(&hash.finish()))
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     criterion::Criterion,
+    document::origin::{Origin, Origins},
     settings::TenantPolicy,
     strategy::Strategy,
     verdict::{ScriptFailure, Verdict},
@@ -27,6 +28,7 @@ pub struct Bundle {
     /// Weights in the order of `criteria`.
     weights: Vec<f64>,
     variant_weights: BTreeMap<String, Vec<f64>>,
+    origins: Origins,
 }
 
 /// What one criterion said of one channel, or why it said nothing.
@@ -64,7 +66,23 @@ impl Bundle {
                 )
             })
             .collect();
-        Self { tenant, version, policy, criteria, strategies, weights, variant_weights }
+        let origins = Origins::default();
+        Self { tenant, version, policy, criteria, strategies, weights, variant_weights, origins }
+    }
+
+    /// With the places that its values came from.
+    pub fn with_origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// Where the value of a dotted key (`quiet_hours.start`) came from.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.origins.origin(key)
+    }
+
+    /// Every dotted key of the policy with its origin.
+    pub fn origins(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        self.origins.iter()
     }
 
     pub fn tenant(&self) -> &TenantId {

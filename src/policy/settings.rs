@@ -178,6 +178,10 @@ pub struct LearningPolicy {
     pub explore: f64,
     /// Points within which that other channel must be.
     pub within: f64,
+    /// Figures are kept.
+    pub analytics: bool,
+    /// Opens, clicks and answers are recorded.
+    pub track_engagement: bool,
 }
 
 /// A `[[strategies]]` entry without its compiled condition.

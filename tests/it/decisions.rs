@@ -75,7 +75,8 @@ fn the_briefs_examples() {
 #[test]
 fn flips_of_weights_hold_when_the_file_is_edited() {
     let mut checked = 0;
-    for (name, at) in [("urgent", DAY), ("quiet_hours", NIGHT), ("quiet_hours", DAY), ("appointment", NIGHT)] {
+    for (name, at) in [("urgent", DAY), ("quiet_hours", NIGHT), ("quiet_hours", DAY), ("appointment", NIGHT)]
+    {
         let request = example(name, at);
         let (_, explanation) = decide(&bundle(""), &request);
         for flip in explanation.flips.iter().filter(|f| f.what.starts_with("weights.")) {
@@ -326,28 +327,124 @@ fn every_gate_names_itself() {
         request
     };
     let cases: Vec<(&str, Value, Channel, Gate, &str)> = vec![
-        ("", json!({"context": {"prospectPhone": "06 12"}}), Channel::Sms, Gate::Address, "not a phone number: \"06 12\""),
+        (
+            "",
+            json!({"context": {"prospectPhone": "06 12"}}),
+            Channel::Sms,
+            Gate::Address,
+            "not a phone number: \"06 12\"",
+        ),
         ("", json!({}), Channel::Telegram, Gate::Address, "Contact info not available"),
-        ("", json!({"facts": {"drivers": {"sms": {"configured": false}}}}), Channel::Sms, Gate::Driver, "no driver"),
+        (
+            "",
+            json!({"facts": {"drivers": {"sms": {"configured": false}}}}),
+            Channel::Sms,
+            Gate::Driver,
+            "no driver",
+        ),
         ("", json!({"facts": {"drivers": {"sms": {"healthy": false}}}}), Channel::Sms, Gate::Driver, "down"),
         ("[channels.sms]\nenabled = false", json!({}), Channel::Sms, Gate::Disabled, "switched off"),
-        ("", json!({"context": {"preferences": {"disabledChannels": ["sms"]}}}), Channel::Sms, Gate::Disabled, "disabled by the recipient"),
-        ("", json!({"facts": {"suppressions": {"sms": "STOP on 2025-01-01"}}}), Channel::Sms, Gate::Suppressed, "STOP"),
-        ("[consent]\nmarketing_required = true", json!({"context": {"messageType": "marketing"}}), Channel::Email, Gate::Consent, "consent"),
-        ("", json!({"context": {"messageType": "marketing", "consent": false}}), Channel::Email, Gate::Consent, "did not agree"),
+        (
+            "",
+            json!({"context": {"preferences": {"disabledChannels": ["sms"]}}}),
+            Channel::Sms,
+            Gate::Disabled,
+            "disabled by the recipient",
+        ),
+        (
+            "",
+            json!({"facts": {"suppressions": {"sms": "STOP on 2025-01-01"}}}),
+            Channel::Sms,
+            Gate::Suppressed,
+            "STOP",
+        ),
+        (
+            "[consent]\nmarketing_required = true",
+            json!({"context": {"messageType": "marketing"}}),
+            Channel::Email,
+            Gate::Consent,
+            "consent",
+        ),
+        (
+            "",
+            json!({"context": {"messageType": "marketing", "consent": false}}),
+            Channel::Email,
+            Gate::Consent,
+            "did not agree",
+        ),
         ("[consent]\nopt_in = \"recorded\"", json!({}), Channel::WhatsApp, Gate::OptIn, "opt-in"),
-        ("", json!({"content": {"attachments": [{"filename": "a.pdf", "content": "JVBERg=="}]}}), Channel::Sms, Gate::Content, "no attachments"),
+        (
+            "",
+            json!({"content": {"attachments": [{"filename": "a.pdf", "content": "JVBERg=="}]}}),
+            Channel::Sms,
+            Gate::Content,
+            "no attachments",
+        ),
         ("", json!({"content": {"body": "", "html": "<p>x</p>"}}), Channel::Sms, Gate::Content, "no text"),
-        ("", json!({"content": {"body": "a".repeat(5000)}}), Channel::WhatsApp, Gate::Content, "at most 4096"),
-        ("", json!({"content": {"body": "a".repeat(450)}}), Channel::Sms, Gate::Cost, "3 segments, 0.15 EUR, limit 0.10"),
+        (
+            "",
+            json!({"content": {"body": "a".repeat(5000)}}),
+            Channel::WhatsApp,
+            Gate::Content,
+            "at most 4096",
+        ),
+        (
+            "",
+            json!({"content": {"body": "a".repeat(450)}}),
+            Channel::Sms,
+            Gate::Cost,
+            "3 segments, 0.15 EUR, limit 0.10",
+        ),
         ("[budget]\nenforce = true", json!({}), Channel::Sms, Gate::Cost, "above the target of 0.01"),
-        ("[budget]\ndaily = 10.0", json!({"facts": {"spend": {"today": 9.98}}}), Channel::Sms, Gate::Budget, "daily budget used up: 9.98 of 10.00"),
-        ("[budget]\nmonthly = 10.0", json!({"facts": {"spend": {"thisMonth": 10.0}}}), Channel::Email, Gate::Budget, "monthly budget"),
-        ("[budget.origins.public]\ndaily = 1.0", json!({"context": {"origin": "public"}, "facts": {"spend": {"originToday": 1.0}}}), Channel::Sms, Gate::Budget, "daily budget of public"),
-        ("[budget]\ndaily = 10.0\non_limit = \"cheapest\"", json!({"facts": {"spend": {"today": 10.0}}}), Channel::Sms, Gate::Budget, "only the cheapest"),
-        ("", json!({"deadline": "2025-11-14T10:00:00Z"}), Channel::Sms, Gate::Deadline, "the deadline passed"),
-        ("", json!({"at": NIGHT, "context": {"priority": {"sendWithin": 30}}}), Channel::Sms, Gate::Deadline, "quiet hours until 08:00, after the deadline"),
-        ("[quiet_hours]\naction = \"skip\"", json!({"at": NIGHT}), Channel::Sms, Gate::QuietHours, "quiet hours"),
+        (
+            "[budget]\ndaily = 10.0",
+            json!({"facts": {"spend": {"today": 9.98}}}),
+            Channel::Sms,
+            Gate::Budget,
+            "daily budget used up: 9.98 of 10.00",
+        ),
+        (
+            "[budget]\nmonthly = 10.0",
+            json!({"facts": {"spend": {"thisMonth": 10.0}}}),
+            Channel::Email,
+            Gate::Budget,
+            "monthly budget",
+        ),
+        (
+            "[budget.origins.public]\ndaily = 1.0",
+            json!({"context": {"origin": "public"}, "facts": {"spend": {"originToday": 1.0}}}),
+            Channel::Sms,
+            Gate::Budget,
+            "daily budget of public",
+        ),
+        (
+            "[budget]\ndaily = 10.0\non_limit = \"cheapest\"",
+            json!({"facts": {"spend": {"today": 10.0}}}),
+            Channel::Sms,
+            Gate::Budget,
+            "only the cheapest",
+        ),
+        (
+            "",
+            json!({"deadline": "2025-11-14T10:00:00Z"}),
+            Channel::Sms,
+            Gate::Deadline,
+            "the deadline passed",
+        ),
+        (
+            "",
+            json!({"at": NIGHT, "context": {"priority": {"sendWithin": 30}}}),
+            Channel::Sms,
+            Gate::Deadline,
+            "quiet hours until 08:00, after the deadline",
+        ),
+        (
+            "[quiet_hours]\naction = \"skip\"",
+            json!({"at": NIGHT}),
+            Channel::Sms,
+            Gate::QuietHours,
+            "quiet hours",
+        ),
         ("", json!({"context": {"tags": ["newsletter"]}}), Channel::Sms, Gate::Strategy, "allows email only"),
     ];
     for (toml, extra, channel, gate, words) in cases {

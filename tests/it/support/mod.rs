@@ -1,5 +1,8 @@
 //! What the suites share: the shipped policies as a bundle, and requests made short.
 
+pub mod daemon;
+pub mod ledger;
+
 use std::{fs, path::PathBuf, sync::Arc};
 
 use channel_orchestrator::{

@@ -1,0 +1,281 @@
+//! What is counted, as OpenMetrics: seconds and whole numbers, labels from closed sets.
+//!
+//! No label holds anything about a person, and none is as large as the world: tenants beyond the first 200 are
+//! counted together as `other`. Counting never fails and never blocks for long.
+
+use std::{
+    collections::HashSet,
+    fmt::Write,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::domain::{
+    channel::Channel,
+    decision::Decision,
+    delivery::{AttemptStatus, Status},
+    ids::TenantId,
+};
+
+/// Tenants with a label of their own.
+const TENANTS_MAX: usize = 200;
+/// From a decision in process to a message that waits for its outcome.
+const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// A decision alone: microseconds to milliseconds.
+const DECISION_SECONDS: [f64; 9] = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 2.5e-2];
+
+type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabels {
+    tenant: String,
+    channel: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MessageLabels {
+    tenant: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabels {
+    channel: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ScriptLabels {
+    tenant: String,
+    criterion: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HttpLabels {
+    method: String,
+    path: String,
+    status: u32,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PathLabels {
+    path: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StatusLabels {
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+/// Everything that is counted. One to a daemon, so that tests in one process stay apart.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    tenants: Mutex<HashSet<TenantId>>,
+    decisions: Family<DecisionLabels, Counter>,
+    decision_seconds: Histogram,
+    accepted: Family<MessageLabels, Counter>,
+    outcomes: Family<MessageLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    script_failures: Family<ScriptLabels, Counter>,
+    http: Family<HttpLabels, Counter>,
+    http_seconds: Seconds<PathLabels>,
+    messages: Family<StatusLabels, Gauge>,
+    reloads: Family<ResultLabels, Counter>,
+    generation: Gauge,
+    tenants_rejected: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("orchestrator"),
+            tenants: Mutex::default(),
+            decisions: Family::default(),
+            decision_seconds: Histogram::new(DECISION_SECONDS),
+            accepted: Family::default(),
+            outcomes: Family::default(),
+            attempts: Family::default(),
+            script_failures: Family::default(),
+            http: Family::default(),
+            http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            messages: Family::default(),
+            reloads: Family::default(),
+            generation: Gauge::default(),
+            tenants_rejected: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("decisions", "Decisions, by tenant and chosen channel", self.decisions.clone());
+        registry.register_with_unit(
+            "decision",
+            "How long deciding took, facts not counted",
+            Unit::Seconds,
+            self.decision_seconds.clone(),
+        );
+        registry.register("messages_accepted", "Messages kept, by first status", self.accepted.clone());
+        registry.register("message_outcomes", "Messages that came to an end", self.outcomes.clone());
+        registry.register("attempts", "Calls to providers, by outcome", self.attempts.clone());
+        registry.register(
+            "script_failures",
+            "Criteria that failed and counted as neutral",
+            self.script_failures.clone(),
+        );
+        registry.register("http_requests", "Requests, by route and status", self.http.clone());
+        registry.register_with_unit(
+            "http_request",
+            "How long requests took, waits for outcomes included",
+            Unit::Seconds,
+            self.http_seconds.clone(),
+        );
+        registry.register("messages", "Messages that have each status now", self.messages.clone());
+        registry.register("policy_reloads", "Reloads of the policies folder", self.reloads.clone());
+        registry.register("policy_generation", "Swaps of policies since the start", self.generation.clone());
+        registry.register(
+            "policy_tenants_rejected",
+            "Tenants whose files are not in force as they stand",
+            self.tenants_rejected.clone(),
+        );
+    }
+
+    /// The tenant's label: its own for the first ones, `other` beyond.
+    fn tenant(&self, tenant: &TenantId) -> String {
+        let mut known = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(tenant) || (known.len() < TENANTS_MAX && known.insert(tenant.clone())) {
+            return tenant.to_string();
+        }
+        "other".to_owned()
+    }
+
+    /// Counts a decision, and the criteria that failed in it.
+    pub fn decided(&self, decision: &Decision, took: Option<Duration>) {
+        let tenant = self.tenant(&decision.tenant);
+        let channel = decision.chosen.map_or("none", Channel::as_str);
+        self.decisions.get_or_create(&DecisionLabels { tenant: tenant.clone(), channel }).inc();
+        if let Some(took) = took {
+            self.decision_seconds.observe(took.as_secs_f64());
+        }
+        let mut failed = HashSet::new();
+        for criterion in decision.channels.iter().flat_map(|c| &c.criteria).filter(|c| c.error.is_some()) {
+            if failed.insert(&criterion.criterion) {
+                let criterion = criterion.criterion.to_string();
+                self.script_failures.get_or_create(&ScriptLabels { tenant: tenant.clone(), criterion }).inc();
+            }
+        }
+    }
+
+    /// A message was kept for the first time.
+    pub fn accepted(&self, tenant: &TenantId, status: Status) {
+        let tenant = self.tenant(tenant);
+        self.accepted.get_or_create(&MessageLabels { tenant, status: status.as_str() }).inc();
+    }
+
+    /// A message came to an end, or was handed off.
+    pub fn outcome(&self, tenant: &TenantId, status: Status) {
+        let tenant = self.tenant(tenant);
+        self.outcomes.get_or_create(&MessageLabels { tenant, status: status.as_str() }).inc();
+    }
+
+    /// A provider was asked.
+    pub fn attempted(&self, channel: Channel, status: AttemptStatus) {
+        let labels = AttemptLabels { channel: channel.as_str(), status: status.as_str() };
+        self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// The policies folder was read again.
+    pub fn reloaded(&self, applied: bool) {
+        let result = if applied { "applied" } else { "rejected" };
+        self.reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// A request was answered. `path` is the route's pattern.
+    pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
+        // A method may be any token: only those that some route takes are told apart.
+        let method = match method {
+            &Method::GET | &Method::POST | &Method::HEAD => method.to_string(),
+            _ => "other".to_owned(),
+        };
+        let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };
+        self.http.get_or_create(&labels).inc();
+        self.http_seconds.get_or_create(&PathLabels { path: path.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    /// What is so now: set when it is asked for.
+    pub fn set_policies(&self, generation: u64, rejected: usize) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.tenants_rejected.set(i64::try_from(rejected).unwrap_or(i64::MAX));
+    }
+
+    /// How many messages have each status; those that none has are 0.
+    pub fn set_messages(&self, counts: &[(Status, u64)]) {
+        for status in Status::ALL {
+            let count = counts.iter().find(|(s, _)| *s == status).map_or(0, |(_, count)| *count);
+            let labels = StatusLabels { status: status.as_str() };
+            self.messages.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// OpenMetrics text. With `only`, other tenants' lines are left out.
+    pub fn text(&self, only: Option<&TenantId>) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            return "# EOF\n".to_owned();
+        }
+        let Some(only) = only else { return text };
+        let own = format!("tenant=\"{only}\"");
+        text.lines().filter(|line| !line.contains("tenant=\"") || line.contains(&own)).fold(
+            String::new(),
+            |mut kept, line| {
+                // Writing to a string cannot fail.
+                let _ = writeln!(kept, "{line}");
+                kept
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_beyond_the_first_are_counted_together() {
+        let metrics = Metrics::default();
+        for n in 0..TENANTS_MAX + 5 {
+            metrics.accepted(&TenantId::parse(&format!("t{n}")).unwrap(), Status::Queued);
+        }
+        let text = metrics.text(None);
+        assert!(text.contains("tenant=\"t199\""));
+        assert!(!text.contains("tenant=\"t200\""));
+        assert!(text.contains("messages_accepted_total{tenant=\"other\",status=\"queued\"} 5"), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_sees_its_own_lines_only() {
+        let metrics = Metrics::default();
+        let (a, b) = (TenantId::parse("a").unwrap(), TenantId::parse("ab").unwrap());
+        metrics.accepted(&a, Status::Queued);
+        metrics.accepted(&b, Status::Queued);
+        let text = metrics.text(Some(&a));
+        assert!(text.contains("tenant=\"a\"") && !text.contains("tenant=\"ab\""), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,92 @@
+//! `/v1/policies`: what is in force, since when, and why the files are not; and reading them again.
+//!
+//! It loads nothing itself: that is the desk's.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+
+use super::{
+    Api,
+    auth::Caller,
+    problem::{Kind, Problem, ProblemBody},
+};
+use crate::{
+    bundles::status::{PoliciesStatus, TenantStatus},
+    domain::ids::TenantId,
+};
+
+/// Whoever owns the policies folder.
+#[async_trait]
+pub trait PolicyDesk: Send + Sync {
+    fn status(&self) -> PoliciesStatus;
+    /// Reads the folder again and returns when what is good of it is in force.
+    async fn reload(&self) -> PoliciesStatus;
+}
+
+/// What one caller may see of it: a key sees its tenant, and no fault of others'.
+fn seen_by(caller: &Caller, mut status: PoliciesStatus) -> PoliciesStatus {
+    let Some(only) = caller.only() else { return status };
+    status.tenants.retain(|t| t.tenant == only.as_str());
+    status.problems.clear();
+    status.ok = status.tenants.iter().all(|t| t.candidate.is_none());
+    status
+}
+
+/// What is in force for every tenant, and why the files as they stand are not.
+#[utoipa::path(
+    get, path = "/v1/policies", tag = "policies",
+    responses((status = 200, description = "Every tenant that the caller may see", body = PoliciesStatus)),
+)]
+pub async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Json<PoliciesStatus> {
+    Json(seen_by(&caller, api.policies.status()))
+}
+
+/// The same for one tenant.
+#[utoipa::path(
+    get, path = "/v1/policies/{tenant}", tag = "policies",
+    params(("tenant" = String, Path, description = "The tenant's id")),
+    responses(
+        (status = 200, description = "The tenant's policy", body = TenantStatus),
+        (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn show(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Result<Json<TenantStatus>, Problem> {
+    let Ok(id) = TenantId::parse(&tenant) else {
+        let shown: String = tenant.chars().take(80).collect();
+        return Err(Problem::not_found(&format!("tenant {shown:?}")));
+    };
+    let found = api.policies.status().tenants.into_iter().find(|t| t.tenant == tenant);
+    found.filter(|_| caller.may_see(&id)).map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
+}
+
+/// Read the folder now, and answer once what is good of it is in force.
+#[utoipa::path(
+    post, path = "/v1/policies/reload", tag = "policies",
+    responses(
+        (status = 200, description = "Everything is in force as the files stand", body = PoliciesStatus),
+        (status = 422, description = "Some files have faults; `policies` names them all, and what was good stays", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn reload(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<PoliciesStatus>, Problem> {
+    let status = seen_by(&caller, api.policies.reload().await);
+    if status.ok {
+        return Ok(Json(status));
+    }
+    let of_tenants = status.tenants.iter().filter_map(|t| t.candidate.as_ref()).flat_map(|c| &c.errors);
+    let all: Vec<String> = status.problems.iter().chain(of_tenants).map(ToString::to_string).collect();
+    let detail = match all.as_slice() {
+        [] => "some tenants' files are not in force; `policies` says which".to_owned(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} (and {} more in `policies`)", rest.len()),
+    };
+    Err(Problem::new(Kind::PoliciesRejected, detail).with(|p| p.policies = Some(Box::new(status))))
+}

@@ -1,0 +1,357 @@
+//! The one way into the queue: gather the facts, decide, keep, ring the bell.
+//!
+//! Nothing else puts a message in the queue. It sends nothing, knows no HTTP and measures nothing but how long
+//! a decision took.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bell::{Bell, OutcomeListener},
+    bundles::{Generation, PolicyHandle},
+    channels::Drivers,
+    decide::{self, DecisionInput, explanation::Explanation},
+    domain::{
+        address::{Contact, read_contacts},
+        channel::PerChannel,
+        decision::{Decision, Gate},
+        delivery::{MessageRecord, NewMessage, Plan, Status},
+        facts::{DriverHealth, Facts},
+        ids::{IdempotencyKey, MessageId, TenantId},
+        message::MessageRequest,
+        time::Clock,
+    },
+    policy::bundle::Bundle,
+    request::Asked,
+    store::{Acceptance, Store, StoreError},
+};
+
+mod canonical;
+
+/// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Decides and accepts.
+pub struct Orchestrator {
+    pub store: Arc<dyn Store>,
+    pub policies: PolicyHandle,
+    pub drivers: Drivers,
+    pub clock: Arc<dyn Clock>,
+    pub bell: Arc<Bell>,
+}
+
+/// A decision that keeps and sends nothing.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    pub decision: Decision,
+    /// Where it was asked for.
+    pub explanation: Option<Explanation>,
+    /// How long deciding took, without gathering the facts.
+    pub took: Duration,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    pub record: MessageRecord,
+    /// The key had been used before for the same body.
+    pub replayed: bool,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("no tenant {0}: its file would be policies/tenants/{0}.toml")]
+    UnknownTenant(TenantId),
+    #[error("no variant {name:?} in the tenant's policy (it has: {})", known.join(", "))]
+    UnknownVariant { name: String, known: Vec<String> },
+    /// There is no template of that name to render, and no body to send instead.
+    #[error("no template {0:?}")]
+    UnknownTemplate(String),
+    /// Kept as `skipped` or `expired`, with its reasons.
+    #[error("no channel may be used")]
+    NoChannel { record: Box<MessageRecord>, replayed: bool },
+    #[error("the Idempotency-Key belongs to another message, {0}")]
+    KeyReused(MessageId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How long an answer may wait for an outcome, and what ends the wait early.
+struct Patience<'a> {
+    until: tokio::time::Instant,
+    closing: &'a CancellationToken,
+}
+
+/// Everything that one decision was made from, so that explaining and planning use the same.
+struct Decided {
+    bundle: Arc<Bundle>,
+    contacts: PerChannel<Contact>,
+    facts: Facts,
+    at: DateTime<Utc>,
+    variant: Option<String>,
+    generation: u64,
+    decision: Decision,
+    took: Duration,
+}
+
+impl Decided {
+    fn input<'a>(&'a self, request: &'a MessageRequest) -> DecisionInput<'a> {
+        DecisionInput {
+            request,
+            contacts: &self.contacts,
+            profile: request.content.profile(),
+            facts: &self.facts,
+            at: self.at,
+            variant: self.variant.as_deref(),
+            generation: self.generation,
+        }
+    }
+}
+
+impl Orchestrator {
+    /// Decides without keeping or sending anything.
+    pub async fn preview(&self, asked: &Asked) -> Result<Preview, SubmitError> {
+        let decided = self.decide(asked, asked.at.unwrap_or_else(|| self.clock.now())).await?;
+        let explanation = asked.explain.then(|| {
+            let input = decided.input(&asked.request);
+            let mut explanation = decide::explanation::explain(&decided.bundle, &input, &decided.decision);
+            explanation.took_micros = u64::try_from(decided.took.as_micros()).unwrap_or(u64::MAX);
+            explanation
+        });
+        Ok(Preview { decision: decided.decision, explanation, took: decided.took })
+    }
+
+    /// Decides, keeps, and wakes a worker. `wait` bounds how long the answer may wait for an outcome.
+    pub async fn submit(
+        &self,
+        asked: Asked,
+        key: Option<IdempotencyKey>,
+        wait: Duration,
+    ) -> Result<Submitted, SubmitError> {
+        self.submit_until(asked, key, wait, &CancellationToken::new()).await
+    }
+
+    /// The same, and the wait also ends when `closing` does: a daemon that stops answers what it knows. What
+    /// comes before the wait is never cut short by it.
+    pub async fn submit_until(
+        &self,
+        asked: Asked,
+        key: Option<IdempotencyKey>,
+        wait: Duration,
+        closing: &CancellationToken,
+    ) -> Result<Submitted, SubmitError> {
+        let patience = Patience { until: tokio::time::Instant::now() + wait, closing };
+        let tenant = asked.request.tenant.clone();
+        let now = self.clock.now();
+        let idempotency = key.map(|key| (key, canonical::hash(&asked.request, asked.variant.as_deref())));
+        if let Some((key, hash)) = &idempotency
+            && let Some((id, kept)) = self.store.find_key(&tenant, key, now).await?
+        {
+            if kept != *hash {
+                return Err(SubmitError::KeyReused(id));
+            }
+            return self.replay(&tenant, id, &patience).await;
+        }
+        let message = self.prepare(asked, idempotency, now).await?;
+        let (id, status, chosen) = (message.id, message.status, message.plan.is_some());
+        let listener = self.bell.listen(id);
+        match self.store.accept(message).await? {
+            Acceptance::New => {}
+            Acceptance::Duplicate(first) => return self.replay(&tenant, first, &patience).await,
+            Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
+        }
+        if !chosen {
+            let record = Box::new(self.look(&tenant, id).await?);
+            return Err(SubmitError::NoChannel { record, replayed: false });
+        }
+        // A held message rings too: the worker that sleeps until the next due moment has to know of it.
+        self.bell.ring_due();
+        let record = if status.is_settled() {
+            self.look(&tenant, id).await?
+        } else {
+            self.outcome(&tenant, id, &listener, &patience, true).await?
+        };
+        Ok(Submitted { record, replayed: false })
+    }
+
+    /// Decides, and makes of it the message that is to be kept.
+    async fn prepare(
+        &self,
+        asked: Asked,
+        idempotency: Option<(IdempotencyKey, [u8; 32])>,
+        now: DateTime<Utc>,
+    ) -> Result<NewMessage, SubmitError> {
+        let content = &asked.request.content;
+        if let Some(template) = &content.template
+            && content.body.is_empty()
+            && content.html.is_none()
+        {
+            self.tenant(&self.policies.current(), &asked.request.tenant)?;
+            return Err(SubmitError::UnknownTemplate(template.clone()));
+        }
+        let decided = self.decide(&asked, now).await?;
+        let plan = decide::plan(&decided.bundle, &decided.input(&asked.request), &decided.decision);
+        let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
+        Ok(NewMessage {
+            id: MessageId::new(),
+            request: asked.request,
+            decision: decided.decision,
+            plan,
+            status,
+            status_reason,
+            accepted_at: now,
+            idempotency,
+        })
+    }
+
+    /// One generation, one instant and one reading of the facts serve the whole decision.
+    async fn decide(&self, asked: &Asked, at: DateTime<Utc>) -> Result<Decided, SubmitError> {
+        let request = &asked.request;
+        let generation = self.policies.current();
+        let bundle = self.tenant(&generation, &request.tenant)?;
+        let variant = match &asked.variant {
+            Some(name) if !bundle.has_variant(name) => {
+                return Err(SubmitError::UnknownVariant { name: name.clone(), known: variants(&bundle) });
+            }
+            Some(name) => Some(name.clone()),
+            None => decide::assign_variant(&bundle, &request.recipient).map(str::to_owned),
+        };
+        let contacts = read_contacts(&request.contacts, bundle.policy().region);
+        let facts = match &asked.facts {
+            Some(facts) => facts.clone(),
+            None => self.facts(&bundle, request, &contacts, at).await?,
+        };
+        let input = DecisionInput {
+            request,
+            contacts: &contacts,
+            profile: request.content.profile(),
+            facts: &facts,
+            at,
+            variant: variant.as_deref(),
+            generation: generation.number,
+        };
+        let started = Instant::now();
+        let decision = decide::decide(&bundle, &input);
+        let took = started.elapsed();
+        Ok(Decided { generation: generation.number, bundle, contacts, facts, at, variant, decision, took })
+    }
+
+    fn tenant(&self, generation: &Generation, tenant: &TenantId) -> Result<Arc<Bundle>, SubmitError> {
+        generation.tenant(tenant).cloned().ok_or_else(|| SubmitError::UnknownTenant(tenant.clone()))
+    }
+
+    /// What the store knows of these addresses and of the tenant's money, and which channels have a driver.
+    async fn facts(
+        &self,
+        bundle: &Bundle,
+        request: &MessageRequest,
+        contacts: &PerChannel<Contact>,
+        at: DateTime<Utc>,
+    ) -> Result<Facts, StoreError> {
+        let policy = bundle.policy();
+        let addresses = PerChannel::from_fn(|c| contacts[c].address().cloned());
+        let senders = PerChannel::from_fn(|c| policy.channels[c].from.clone());
+        let day = at.with_timezone(&policy.time_zone).date_naive();
+        let known =
+            self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
+        let drivers = PerChannel::from_fn(|channel| {
+            let named = &policy.channels[channel].drivers;
+            let configured = !self.drivers.for_channel(channel, named).is_empty();
+            let detail = (!configured).then(|| match named.as_slice() {
+                [] => format!("no driver is configured for {channel}"),
+                named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
+            });
+            DriverHealth { configured, healthy: configured, detail }
+        });
+        Ok(Facts { suppressed: known.suppressed, spend: known.spend, drivers, ..Facts::default() })
+    }
+
+    /// The message that an earlier use of the key made, with its outcome if that comes in time.
+    async fn replay(
+        &self,
+        tenant: &TenantId,
+        id: MessageId,
+        patience: &Patience<'_>,
+    ) -> Result<Submitted, SubmitError> {
+        let listener = self.bell.listen(id);
+        let record = self.outcome(tenant, id, &listener, patience, false).await?;
+        if record.plan.is_none() {
+            return Err(SubmitError::NoChannel { record: Box::new(record), replayed: true });
+        }
+        Ok(Submitted { record, replayed: true })
+    }
+
+    /// Looks until the message is settled or the patience over. `fresh`: it was accepted just now, so that
+    /// there is nothing to see before the bell rings.
+    async fn outcome(
+        &self,
+        tenant: &TenantId,
+        id: MessageId,
+        listener: &OutcomeListener<'_>,
+        patience: &Patience<'_>,
+        fresh: bool,
+    ) -> Result<MessageRecord, StoreError> {
+        let mut wait_first = fresh;
+        loop {
+            if !wait_first {
+                let record = self.look(tenant, id).await?;
+                if record.status.is_settled() || patience.is_over() {
+                    return Ok(record);
+                }
+            }
+            wait_first = false;
+            let look_at = patience.until.min(tokio::time::Instant::now() + LOOK_EVERY);
+            tokio::select! {
+                () = listener.changed() => {}
+                () = tokio::time::sleep_until(look_at) => {}
+                () = patience.closing.cancelled() => {}
+            }
+        }
+    }
+
+    async fn look(&self, tenant: &TenantId, id: MessageId) -> Result<MessageRecord, StoreError> {
+        let missing = || StoreError::Corrupt(format!("{id} was accepted and cannot be found"));
+        self.store.message(tenant, id).await?.ok_or_else(missing)
+    }
+}
+
+impl Patience<'_> {
+    fn is_over(&self) -> bool {
+        self.closing.is_cancelled() || tokio::time::Instant::now() >= self.until
+    }
+}
+
+/// `queued` or `held` where there is a plan; else `expired` if but for its deadline a channel could have been
+/// used, and `skipped` otherwise.
+fn first_status(decision: &Decision, plan: Option<&Plan>, now: DateTime<Utc>) -> (Status, Option<String>) {
+    if let Some(plan) = plan {
+        return match plan.not_before {
+            Some(at) if at > now => (Status::Held, plan.held_reason.clone()),
+            _ => (Status::Queued, None),
+        };
+    }
+    let only_late = |c: &&crate::domain::decision::ChannelDecision| {
+        !c.gates.is_empty() && c.gates.iter().all(|g| g.gate == Gate::Deadline)
+    };
+    match decision.channels.iter().find(only_late) {
+        Some(late) => (Status::Expired, late.gates.first().map(|g| g.reason.clone())),
+        None => (Status::Skipped, Some("no channel may be used".into())),
+    }
+}
+
+/// The names that a request may choose from, for the words that refuse another.
+fn variants(bundle: &Bundle) -> Vec<String> {
+    let policy = bundle.policy();
+    let split = policy.split.iter().map(|(name, _)| name.clone());
+    let mut names: Vec<String> =
+        policy.variants.keys().cloned().chain(split).chain(["control".to_owned()]).collect();
+    names.sort();
+    names.dedup();
+    names
+}
