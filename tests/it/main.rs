@@ -1,6 +1,6 @@
 //! The one integration-test binary: what each suite covers is said at its head.
-mod delivery;
 mod decisions;
+mod delivery;
 mod documents;
 mod drivers;
 mod points;

@@ -408,6 +408,7 @@ fn a_lease_shorter_than_a_send_is_refused() {
     let short = WorkerSettings { lease_seconds: 60, ..WorkerSettings::default() };
     let refusal = short.check(&drivers).unwrap_err();
     assert!(refusal.contains("at least 65 s") && refusal.contains("driver t"), "{refusal}");
+    assert_eq!(WorkerSettings::least_lease_seconds(&drivers), 65);
     let idle = WorkerSettings { concurrency: 0, ..WorkerSettings::default() };
     assert!(idle.check(&drivers).is_err());
 }
