@@ -1,5 +1,6 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod decisions;
+mod delivery;
 mod documents;
 mod drivers;
 mod points;

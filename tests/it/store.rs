@@ -5,7 +5,7 @@ mod acceptance;
 mod audit;
 mod delivery;
 mod failure;
-mod fixture;
+pub(crate) mod fixture;
 mod knowledge;
 mod messages;
 mod recovery;
