@@ -107,7 +107,11 @@ async fn compare(daemon: &Path, echo: &Path) {
     };
     let decided = show("POST /v1/decisions", &decisions);
     let echoed = show("bare hyper echo, same bytes", &echoes);
-    println!("ratio {:.2} ({CONNECTIONS} connections, {} bytes, median of {ROUNDS} rounds)", decided / echoed, body.len());
+    println!(
+        "ratio {:.2} ({CONNECTIONS} connections, {} bytes, median of {ROUNDS} rounds)",
+        decided / echoed,
+        body.len()
+    );
 }
 
 /// What one round saw: requests a second, and each request's microseconds.

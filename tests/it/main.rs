@@ -3,6 +3,6 @@ mod decisions;
 mod documents;
 mod drivers;
 mod points;
+mod slow;
 mod store;
 mod support;
-mod slow;

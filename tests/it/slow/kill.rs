@@ -138,6 +138,8 @@ fn settled(daemon: &Daemon, id: &str) -> Value {
 
 fn has_unknown_attempt(record: &Value) -> bool {
     record["attempts"].as_array().is_some_and(|attempts| {
-        attempts.iter().any(|attempt| attempt["status"] == "unknown" || attempt["error"]["class"] == "unknown")
+        attempts
+            .iter()
+            .any(|attempt| attempt["status"] == "unknown" || attempt["error"]["class"] == "unknown")
     })
 }

@@ -58,9 +58,8 @@ impl Daemon {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let started = eventually(|| {
-            self.call("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200)
-        });
+        let started =
+            eventually(|| self.call("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200));
         assert!(started, "the daemon did not become ready:\n{}", self.log());
     }
 
