@@ -4,6 +4,7 @@
 //! the trial run of `smoke`, which only warns) and judges no taste.
 
 mod calls;
+mod comparisons;
 mod faults;
 mod kinds;
 mod parse_words;

@@ -76,6 +76,8 @@ pub(super) struct Walk<'a> {
     /// What each function is given, joined over all its calls.
     pub given: BTreeMap<(String, usize), Vec<Kind>>,
     scope: Vec<Binding>,
+    /// Within the function that must give a verdict.
+    in_entry: bool,
     pub faults: Vec<Diagnostic>,
     pub reasons: Vec<ReasonSite>,
 }
@@ -89,6 +91,7 @@ impl<'a> Walk<'a> {
             functions,
             given: BTreeMap::new(),
             scope: Vec::new(),
+            in_entry: false,
             faults: Vec::new(),
             reasons: Vec::new(),
         }
@@ -106,8 +109,10 @@ impl<'a> Walk<'a> {
             self.faults.clear();
             self.reasons.clear();
             for function in functions {
+                self.in_entry = function.name == entry && function.parameters.len() == 2;
                 self.function(function);
             }
+            self.in_entry = false;
             if self.given == before {
                 break;
             }
@@ -126,7 +131,10 @@ impl<'a> Walk<'a> {
         for (at, parameter) in function.parameters.iter().enumerate() {
             self.declare(parameter, given.get(at).copied().unwrap_or(Kind::Unknown), None);
         }
-        self.statements(&function.body);
+        let kind = self.statements(&function.body);
+        if let (true, Some(last)) = (self.in_entry, function.body.last()) {
+            self.check_verdict(kind, last.position());
+        }
         self.scope.clear();
     }
 
@@ -204,7 +212,10 @@ impl<'a> Walk<'a> {
                 Kind::Unknown
             }
             Stmt::Return(Some(value), _, _) => {
-                self.expression(value);
+                let kind = self.expression(value);
+                if self.in_entry {
+                    self.check_verdict(kind, value.start_position());
+                }
                 Kind::Unknown
             }
             // Loops don't parse.
