@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, ApiSettings, Listeners, Metrics, PolicyDesk},
+    api::{self, Api, ApiSettings, Listeners, Metrics, PolicyDesk, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies, status::PoliciesStatus},
     config::{Config, NamedBy},
@@ -114,6 +114,10 @@ impl App {
             socket: Some(config.socket.clone()),
             listen: config.listen,
             hosts: config.allowed_hosts.clone(),
+            connections: ConnectionLimits {
+                most: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+                ..ConnectionLimits::default()
+            },
             drain: CONNECTIONS_DRAIN,
             ..ApiSettings::default()
         };

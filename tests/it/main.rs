@@ -1,5 +1,6 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod api;
+mod cli;
 mod decisions;
 mod delivery;
 mod documents;
