@@ -22,6 +22,7 @@ use chrono::{DateTime, Timelike, Utc};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 
+#[allow(dead_code)]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 

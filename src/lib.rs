@@ -37,9 +37,12 @@
 //! * A reload never stops or changes a message that is already decided.
 
 pub mod api;
+pub mod app;
 pub mod bell;
 pub mod bundles;
 pub mod channels;
+pub mod cli;
+pub mod config;
 pub mod decide;
 pub mod delivery;
 pub mod domain;

@@ -228,12 +228,13 @@ fn every_file_is_compiled() {
             "mod" => (dir.file_name().unwrap().to_str().unwrap(), dir.parent().unwrap()),
             _ => (stem, dir),
         };
-        let declared =
-            ["lib.rs", "mod.rs"].iter().filter_map(|f| fs::read_to_string(parent.join(f)).ok()).any(|text| {
-                code(&text).any(|line| {
-                    line.trim().trim_start_matches("pub ").trim_start_matches("(crate) ")
-                        == format!("mod {name};")
-                })
+        let beside = parent.with_extension("rs");
+        let declared = [parent.join("lib.rs"), parent.join("mod.rs"), beside]
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .any(|text| {
+                let declaration = format!("{name};");
+                code(&text).any(|line| line.trim().rsplit_once("mod ").is_some_and(|(_, m)| m == declaration))
             });
         if !declared {
             problems.push(format!("{}: no `mod {name};` above it", source.path.display()));

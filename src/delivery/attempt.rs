@@ -36,6 +36,7 @@ struct Trying<'a> {
     driver: Arc<dyn Driver>,
     outbound: Outbound,
     cost: crate::domain::money::MicroEuros,
+    began: DateTime<Utc>,
     started: Instant,
 }
 
@@ -57,7 +58,9 @@ impl Worker {
             return self.advance(&claimed, &next).await;
         };
         let outbound = outbound(&claimed, hop);
-        let trying = Trying { claimed: &claimed, driver, outbound, cost: hop.cost, started: Instant::now() };
+        let cost = hop.cost;
+        let trying =
+            Trying { claimed: &claimed, driver, outbound, cost, began: now, started: Instant::now() };
         match self.prepare(&trying).await {
             Ok(Some(prepared)) => self.send(&trying, prepared).await,
             Ok(None) => {
@@ -127,7 +130,8 @@ impl Worker {
         let outcome = Outcome::Failed { error, retry_after_seconds };
         let next = after_attempt(&Standing::of(trying.claimed), &outcome, now, (self.jitter)());
         trying.log(trying.outbound.attempt_number, &outcome);
-        let write = Write::Unsent { intent: trying.intent(now), outcome: &outcome, next: &next, now };
+        let write =
+            Write::Unsent { intent: trying.intent(trying.began), outcome: &outcome, next: &next, now };
         match self.until_written(trying.claimed, write).await? {
             Some(intent) => self.recorded(trying, Ok(intent)).await.map(|_| ()),
             None => Ok(()),

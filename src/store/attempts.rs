@@ -98,6 +98,24 @@ impl Operation for RecordIntent {
     }
 }
 
+/// An attempt that never came to its last step: opened and settled in one transaction.
+pub(super) struct RecordUnsent {
+    pub(super) intent: RecordIntent,
+    pub(super) settle: Settle,
+}
+
+impl Operation for RecordUnsent {
+    type Answer = Intent;
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {
+        let recorded = self.intent.apply(link).await?;
+        if matches!(recorded, Intent::Recorded(_)) {
+            self.settle.apply(link).await?;
+        }
+        Ok(recorded)
+    }
+}
+
 /// With several writers a suppression and an intent for one address must not pass each other: intents share this
 /// lock until they commit, whoever adds a suppression takes it alone.
 async fn lock_address(link: &mut Link<'_>, address: &str) -> Result<(), Fault> {

@@ -162,8 +162,8 @@ pub trait Queue: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<()>;
     /// An attempt that ended before its intent, because nothing could have been delivered yet (a refusal at RCPT,
-    /// a link that failed): the attempt, its outcome and the next step. A store does it in one transaction,
-    /// so that no crash can leave such an attempt unknown.
+    /// a link that failed): the attempt, its outcome and the next step in one transaction, so that no crash can
+    /// leave such an attempt unknown. Refused as `record_intent` refuses.
     async fn record_unsent(
         &self,
         claimed: &Claimed,
@@ -171,13 +171,7 @@ pub trait Queue: Send + Sync {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<Intent> {
-        let recorded = self.record_intent(claimed, intent).await?;
-        if let Intent::Recorded(open) = &recorded {
-            self.settle(claimed, open.id, outcome, next, now).await?;
-        }
-        Ok(recorded)
-    }
+    ) -> Result<Intent>;
     /// A next step without an attempt: expired while it waited, held again, settled by a timer, given back.
     async fn advance(&self, claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Result<()>;
     /// Attempts left open by a lease that ran out (or by an earlier life of this process, where `all_of` names

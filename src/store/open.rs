@@ -38,6 +38,9 @@ pub enum Access {
     /// A daemon's: alone on an embedded database, and upgraded where it is older.
     #[default]
     Daemon,
+    /// For commands that change a little (`keys`), also while a daemon runs: the database must be there, and of
+    /// this version.
+    Beside,
     /// For commands that only look, also while a daemon runs. Changes are refused.
     ReadOnly,
 }
@@ -160,13 +163,13 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
             "sqlite: needs the path of a file, as in sqlite:/var/lib/x/store.db".into(),
         ));
     }
-    let read_only = options.access == Access::ReadOnly;
-    if read_only && !path.is_file() {
+    let (read_only, beside) = (options.access == Access::ReadOnly, options.access == Access::Beside);
+    if (read_only || beside) && !path.is_file() {
         return Err(StoreError::Unusable(format!(
             "there is no database at {shown}: `orchestrator serve` makes it"
         )));
     }
-    let lock = if read_only { None } else { Some(files::prepare(&path)?) };
+    let lock = if read_only || beside { None } else { Some(files::prepare(&path)?) };
     let base = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(false)
@@ -184,7 +187,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
-            schema::migrate(&mut link).await?;
+            ready(&mut link, options.access).await?;
         }
         session = Some(made);
     }
@@ -201,11 +204,19 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         schema::check(&mut readers.take().await?.link()).await?;
     }
     let checkpointer = match (&session, options.checkpoint_every) {
-        (Some(_), every) if every > Duration::ZERO => Some(tokio::spawn(checkpoint(base, every))),
+        (Some(_), every) if every > Duration::ZERO && !beside => Some(tokio::spawn(checkpoint(base, every))),
         _ => None,
     };
     let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
     Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock) })
+}
+
+/// A daemon brings the tables up to date; beside one they have to be.
+async fn ready(link: &mut Link<'_>, access: Access) -> Result<()> {
+    match access {
+        Access::Daemon => schema::migrate(link).await,
+        Access::Beside | Access::ReadOnly => schema::check(link).await,
+    }
 }
 
 async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
@@ -241,10 +252,12 @@ async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
 
 async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     // The URL may hold a password: errors never show it.
-    let parsed = PgConnectOptions::from_str(url)
+    let mut parsed = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unusable(format!("the postgres:// URL cannot be read: {error}")))?
-        .application_name("channel-orchestrator")
         .disable_statement_logging();
+    if parsed.get_application_name().is_none() {
+        parsed = parsed.application_name("channel-orchestrator");
+    }
     let shown = format!("{} on {}", parsed.get_database().unwrap_or("postgres"), parsed.get_host());
     let read_only = options.access == Access::ReadOnly;
     let reading = PgPoolOptions::new()
@@ -258,7 +271,7 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     }
     let mut session = Session::postgres(parsed).await.map_err(|f| cannot_open(&shown, f))?;
     if let Some(mut link) = session.link() {
-        schema::migrate(&mut link).await?;
+        ready(&mut link, options.access).await?;
     }
     let writer = Some(Writer::start(session, options.queue, options.per_commit));
     Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None) })

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, SqlStore, StoreError,
-    attempts::{Advance, RecordIntent, Settle},
+    attempts::{Advance, RecordIntent, RecordUnsent, Settle},
     database::{Fault, Link, Value, placeholders, values},
     rows,
     writer::Operation,
@@ -65,6 +65,18 @@ impl Queue for SqlStore {
     ) -> Result<()> {
         let held = self.writer()?.run(Settle::new(claimed, attempt, outcome, next, now)?).await?;
         if held { Ok(()) } else { Err(StoreError::LeaseLost(claimed.id)) }
+    }
+
+    async fn record_unsent(
+        &self,
+        claimed: &Claimed,
+        intent: IntentRecord,
+        outcome: &Outcome,
+        next: &Next,
+        now: DateTime<Utc>,
+    ) -> Result<Intent> {
+        let settle = Settle::new(claimed, intent.attempt, outcome, next, now)?;
+        self.writer()?.run(RecordUnsent { intent: RecordIntent::new(claimed, intent), settle }).await
     }
 
     async fn advance(&self, claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Result<()> {

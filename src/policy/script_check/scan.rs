@@ -184,19 +184,17 @@ impl Scanner<'_> {
         let mut open: Vec<Option<usize>> = Vec::new();
         loop {
             let Some(c) = self.peek() else { return };
+            let starts_code = self.rest().starts_with("${");
             match open.last_mut() {
                 None | Some(Some(_)) if c == '`' => open.push(None),
                 Some(None) if c == '`' => {
                     open.pop();
                 }
-                Some(None) => {
-                    if self.rest().starts_with("${") {
-                        self.bump();
-                        if let Some(inside) = open.last_mut() {
-                            *inside = Some(1);
-                        }
-                    }
+                Some(inside @ None) if starts_code => {
+                    *inside = Some(1);
+                    self.bump();
                 }
+                Some(None) => {}
                 Some(Some(_)) if c == '"' => {
                     self.quoted('"');
                     continue;

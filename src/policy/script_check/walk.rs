@@ -76,6 +76,8 @@ pub(super) struct Walk<'a> {
     /// What each function is given, joined over all its calls.
     pub given: BTreeMap<(String, usize), Vec<Kind>>,
     scope: Vec<Binding>,
+    /// Within the function that must give a verdict.
+    in_entry: bool,
     pub faults: Vec<Diagnostic>,
     pub reasons: Vec<ReasonSite>,
 }
@@ -89,6 +91,7 @@ impl<'a> Walk<'a> {
             functions,
             given: BTreeMap::new(),
             scope: Vec::new(),
+            in_entry: false,
             faults: Vec::new(),
             reasons: Vec::new(),
         }
@@ -106,8 +109,10 @@ impl<'a> Walk<'a> {
             self.faults.clear();
             self.reasons.clear();
             for function in functions {
+                self.in_entry = function.name == entry && function.parameters.len() == 2;
                 self.function(function);
             }
+            self.in_entry = false;
             if self.given == before {
                 break;
             }
@@ -126,7 +131,10 @@ impl<'a> Walk<'a> {
         for (at, parameter) in function.parameters.iter().enumerate() {
             self.declare(parameter, given.get(at).copied().unwrap_or(Kind::Unknown), None);
         }
-        self.statements(&function.body);
+        let kind = self.statements(&function.body);
+        if let (true, Some(last)) = (self.in_entry, function.body.last()) {
+            self.check_verdict(kind, last.position());
+        }
         self.scope.clear();
     }
 
@@ -203,8 +211,12 @@ impl<'a> Walk<'a> {
                 }
                 Kind::Unknown
             }
-            Stmt::Return(Some(value), _, _) => {
-                self.expression(value);
+            Stmt::Return(Some(value), flags, _) => {
+                let kind = self.expression(value);
+                // With the flag it is a `throw`.
+                if self.in_entry && !flags.contains(ASTFlags::BREAK) {
+                    self.check_verdict(kind, value.start_position());
+                }
                 Kind::Unknown
             }
             // Loops don't parse.
@@ -249,7 +261,13 @@ impl<'a> Walk<'a> {
                 Kind::Unknown
             }
             Expr::Unit(_) => Kind::Missing,
-            Expr::Variable(name, ..) => self.binding(&name.1).map_or(Kind::Unknown, |b| b.kind),
+            Expr::Variable(name, _, position) => match self.binding(&name.1) {
+                Some(binding) => binding.kind,
+                None => {
+                    self.function_as_value(&name.1, *position);
+                    Kind::Unknown
+                }
+            },
             Expr::Stmt(block) => self.block(block),
             Expr::FnCall(call, position) => self.call(call, *position),
             Expr::Dot(pair, ..) => {
