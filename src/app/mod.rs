@@ -5,13 +5,12 @@
 
 use std::{io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, ApiSettings, Listeners, Metrics, PolicyDesk},
+    api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics},
     bell::Bell,
-    bundles::{Cause, Options, Policies, status::PoliciesStatus},
+    bundles::{Cause, Options, Policies},
     config::{Config, NamedBy},
     delivery::worker::{Worker, WorkerSettings},
     domain::time::{Clock, SystemClock},
@@ -71,19 +70,6 @@ pub struct App {
     shutdown: CancellationToken,
 }
 
-/// The policies folder as the API reaches it.
-struct Desk(Arc<Policies>);
-
-#[async_trait]
-impl PolicyDesk for Desk {
-    fn status(&self) -> PoliciesStatus {
-        self.0.status()
-    }
-    async fn reload(&self) -> PoliciesStatus {
-        self.0.reload(Cause::Request).await.status
-    }
-}
-
 impl App {
     /// Opens and binds everything, in order; nothing runs yet.
     pub async fn assemble(config: Config) -> Result<Self, StartError> {
@@ -109,7 +95,9 @@ impl App {
             clock: Arc::clone(&clock),
             bell: Arc::clone(&bell),
         });
-        let worker = Worker::new(&worker_name(&config), store.clone(), drivers, clock, bell, settings);
+        let metrics = Arc::new(Metrics::default());
+        let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
+        let worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -119,9 +107,13 @@ impl App {
         };
         let listeners = Listeners::bind(&api_settings).await.map_err(|e| StartError::Busy(e.to_string()))?;
         let shutdown = CancellationToken::new();
-        let desk = Arc::new(Desk(Arc::clone(&policies)));
-        let metrics = Arc::new(Metrics::default());
-        let api = Api::new(Arc::clone(&orchestrator), desk, metrics, api_settings, shutdown.clone());
+        let api = Api::new(
+            Arc::clone(&orchestrator),
+            Arc::clone(&policies),
+            metrics,
+            api_settings,
+            shutdown.clone(),
+        );
         Ok(Self { config, policies, orchestrator, wrote_policies, store, worker, api, listeners, shutdown })
     }
 
