@@ -14,6 +14,7 @@ use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
 pub mod answers;
 pub mod auth;
 mod body;
+mod counting;
 mod decisions;
 mod frame;
 mod health;
@@ -28,6 +29,7 @@ pub mod settings;
 pub mod socket;
 
 use auth::Scope;
+pub use counting::CountedQueue;
 pub use listen::{ListenError, Listeners};
 pub use metrics::Metrics;
 pub use settings::ApiSettings;

@@ -9,6 +9,9 @@ use axum::{
     extract::{Path, State},
 };
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use super::{
     Api,
     auth::Caller,
@@ -17,11 +20,19 @@ use super::{
 use crate::{
     bundles::{
         counters::Cause,
-        reload::ReloadReport,
         status::{PoliciesStatus, TenantStatus},
     },
     domain::ids::TenantId,
 };
+
+/// What is in force after a reload.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Reloaded {
+    #[serde(flatten)]
+    pub status: PoliciesStatus,
+    /// The tenants whose policy is another than before.
+    pub changed: Vec<String>,
+}
 
 /// What one caller may see of it: a key sees its tenant, and no fault of others'.
 fn seen_by(caller: &Caller, mut status: PoliciesStatus) -> PoliciesStatus {
@@ -67,21 +78,20 @@ pub async fn show(
 #[utoipa::path(
     post, path = "/v1/policies/reload", tag = "policies",
     responses(
-        (status = 200, description = "Everything is in force as the files stand", body = ReloadReport),
+        (status = 200, description = "Everything is in force as the files stand", body = Reloaded),
         (status = 422, description = "Some files have faults; `policies` names them all, and what was good stays", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-pub async fn reload(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<ReloadReport>, Problem> {
-    let mut report = api.policies.reload(Cause::Request).await;
-    report.status = seen_by(&caller, report.status);
+pub async fn reload(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<Reloaded>, Problem> {
+    let report = api.policies.reload(Cause::Request).await;
+    let mut changed = report.changed;
+    let status = seen_by(&caller, report.status);
     if let Some(only) = caller.only() {
-        report.changed.retain(|tenant| tenant == only.as_str());
-        report.ok = report.status.ok;
+        changed.retain(|tenant| tenant == only.as_str());
     }
-    if report.ok {
-        return Ok(Json(report));
+    if status.ok {
+        return Ok(Json(Reloaded { status, changed }));
     }
-    let status = report.status;
     let of_tenants = status.tenants.iter().filter_map(|t| t.candidate.as_ref()).flat_map(|c| &c.errors);
     let all: Vec<String> = status.problems.iter().chain(of_tenants).map(ToString::to_string).collect();
     let detail = match all.as_slice() {

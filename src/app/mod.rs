@@ -8,7 +8,7 @@ use std::{io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, ApiSettings, Listeners, Metrics, settings::ConnectionLimits},
+    api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies},
     config::{Config, NamedBy},
@@ -95,7 +95,9 @@ impl App {
             clock: Arc::clone(&clock),
             bell: Arc::clone(&bell),
         });
-        let worker = Worker::new(&worker_name(&config), store.clone(), drivers, clock, bell, settings);
+        let metrics = Arc::new(Metrics::default());
+        let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
+        let worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -109,7 +111,6 @@ impl App {
         };
         let listeners = Listeners::bind(&api_settings).await.map_err(|e| StartError::Busy(e.to_string()))?;
         let shutdown = CancellationToken::new();
-        let metrics = Arc::new(Metrics::default());
         let api = Api::new(
             Arc::clone(&orchestrator),
             Arc::clone(&policies),

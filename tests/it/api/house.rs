@@ -9,7 +9,7 @@ use axum::{
 };
 use channel_orchestrator::{
     api::{
-        Api, ApiSettings, Metrics,
+        Api, ApiSettings, CountedQueue, Metrics,
         auth::{Scope, new_key},
         listen::Door,
         router,
@@ -138,7 +138,7 @@ impl House {
         let o = &self.api.orchestrator;
         Worker::new(
             "test",
-            o.store.clone(),
+            Arc::new(CountedQueue { queue: o.store.clone(), metrics: self.api.metrics.clone() }),
             o.drivers.clone(),
             o.clock.clone(),
             o.bell.clone(),

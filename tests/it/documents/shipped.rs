@@ -256,5 +256,10 @@ fn the_schema_explains_every_key() {
 fn the_schema_file_beside_the_policies_is_the_schema() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/schema/policy.schema.json");
     let kept = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(kept, format!("{:#}\n", schema::json_schema()), "run: orchestrator schema > {}", path.display());
+    assert_eq!(
+        kept,
+        format!("{:#}\n", schema::json_schema()),
+        "run: orchestrator schema > {}",
+        path.display()
+    );
 }
