@@ -1,17 +1,16 @@
 //! Request bodies: read whole within their limits of size and time, and parsed.
 //!
-//! What may be held of them at one moment is bounded for the daemon as a whole, and the refusal comes before
-//! anything is read. No body is ever logged.
+//! What is held of them at one moment is bounded for the daemon as a whole, byte by byte as they come, so that
+//! nobody holds room by announcing. No body is ever logged.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -32,7 +31,7 @@ pub struct Held(Arc<Semaphore>);
 /// A parsed request, and its share of what may be held.
 pub struct Received {
     pub asked: Asked,
-    _held: OwnedSemaphorePermit,
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Held {
@@ -40,11 +39,17 @@ impl Held {
         Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
     }
 
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        self.0.clone().try_acquire_many_owned(units).map_err(|_| {
+    /// Room for `more` units beside those that `permit` has.
+    fn extend(&self, permit: &mut Option<OwnedSemaphorePermit>, more: usize) -> Result<(), Problem> {
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let taken = self.0.clone().try_acquire_many_owned(more).map_err(|_| {
             Problem::new(Kind::Unavailable, "too many large requests are being read: try again in a moment")
-        })
+        })?;
+        match permit {
+            Some(permit) => permit.merge(taken),
+            None => *permit = Some(taken),
+        }
+        Ok(())
     }
 }
 
@@ -55,12 +60,13 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         Purpose::Decision | Purpose::Explain => api.settings.bodies.decision_bytes,
     };
     check_media_type(request.headers())?;
-    let announced = announced_length(request.headers());
-    if announced.is_some_and(|length| length > limit) {
+    if announced_length(request.headers()).is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let held = api.held.take(announced.unwrap_or(limit))?;
-    let bytes = read(request.into_body(), limit, api.settings.pace.body).await?;
+    let within = api.settings.pace.body;
+    let (bytes, held) = tokio::time::timeout(within, read(request.into_body(), limit, &api.held))
+        .await
+        .map_err(|_| too_slow(within))??;
     let asked = if bytes.len() <= PARSE_INLINE_BYTES {
         request::parse(&bytes, purpose)
     } else {
@@ -70,18 +76,34 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
     Ok(Received { asked: asked?, _held: held })
 }
 
-async fn read(body: Body, limit: usize, within: std::time::Duration) -> Result<Bytes, Problem> {
-    let slow = |_| {
-        let detail = format!("the body did not arrive within {} s", within.as_secs_f32());
-        // The rest of the body may still come: the connection is of no more use.
-        Problem::new(Kind::Timeout, detail)
-            .header(header::CONNECTION, header::HeaderValue::from_static("close"))
-    };
-    match tokio::time::timeout(within, Limited::new(body, limit).collect()).await.map_err(slow)? {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large(limit)),
-        Err(_) => Err(Problem::new(Kind::BadRequest, "the body ended before it was whole")),
+async fn read(
+    mut body: Body,
+    limit: usize,
+    room: &Held,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    let (mut bytes, mut held) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| Problem::new(Kind::BadRequest, "the body ended before it was whole"))?;
+        // What is no data is trailers, which nobody reads.
+        let Ok(data) = frame.into_data() else { continue };
+        let length = bytes.len() + data.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        let more = length.div_ceil(UNIT) - bytes.len().div_ceil(UNIT);
+        if more > 0 {
+            room.extend(&mut held, more)?;
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok((bytes, held))
+}
+
+/// The rest of the body may still come: the connection is of no more use.
+fn too_slow(within: Duration) -> Problem {
+    Problem::new(Kind::Timeout, format!("the body did not arrive within {} s", within.as_secs_f32()))
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn announced_length(headers: &HeaderMap) -> Option<usize> {
@@ -93,12 +115,12 @@ fn too_large(limit: usize) -> Problem {
         Kind::TooLarge,
         format!("a body of this route is at most {} MiB", limit as f64 / f64::from(1 << 20)),
     )
-    .header(header::CONNECTION, header::HeaderValue::from_static("close"))
+    .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// JSON, plain. No type at all is taken as JSON; a wrong one is a mistake that is better told.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).map(|v: &header::HeaderValue| v.to_str().unwrap_or_default());
+    let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
     if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
         let detail = format!("Content-Encoding {coding:?} is not taken: send the JSON as it is");
         return Err(Problem::new(Kind::MediaType, detail));

@@ -121,8 +121,7 @@ fn shutdown(api: &Api) -> Check {
 )]
 pub async fn metrics(State(api): State<Arc<Api>>, caller: Caller) -> Response {
     let status = api.policies.status();
-    let rejected = status.tenants.iter().filter(|t| t.candidate.is_some()).count();
-    api.metrics.set_policies(status.generation, rejected);
+    api.metrics.set_policies(&status, &api.policies.counters().counts());
     // Without the store the rest is still worth having.
     if let Ok(Ok(counts)) =
         tokio::time::timeout(STORE_PATIENCE, api.orchestrator.store.count_by_status()).await

@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     fmt::Write,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,11 +17,17 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::domain::{
-    channel::Channel,
-    decision::Decision,
-    delivery::{AttemptStatus, Status},
-    ids::TenantId,
+use crate::{
+    bundles::{
+        counters::{Cause, ReloadCounts},
+        status::PoliciesStatus,
+    },
+    domain::{
+        channel::Channel,
+        decision::Decision,
+        delivery::{AttemptStatus, Status},
+        ids::TenantId,
+    },
 };
 
 /// Tenants with a label of their own.
@@ -75,6 +81,11 @@ struct StatusLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
 }
@@ -96,6 +107,8 @@ pub struct Metrics {
     reloads: Family<ResultLabels, Counter>,
     generation: Gauge,
     tenants_rejected: Gauge,
+    looks: Family<CauseLabels, Counter>,
+    last_reload: Gauge,
 }
 
 impl Default for Metrics {
@@ -115,6 +128,8 @@ impl Default for Metrics {
             reloads: Family::default(),
             generation: Gauge::default(),
             tenants_rejected: Gauge::default(),
+            looks: Family::default(),
+            last_reload: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -153,6 +168,13 @@ impl Metrics {
             "policy_tenants_rejected",
             "Tenants whose files are not in force as they stand",
             self.tenants_rejected.clone(),
+        );
+        registry.register("policy_looks", "Looks at the policies folder, by cause", self.looks.clone());
+        registry.register_with_unit(
+            "policy_last_success_timestamp",
+            "When every tenant's files were last found in force",
+            Unit::Seconds,
+            self.last_reload.clone(),
         );
     }
 
@@ -200,12 +222,6 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
-    /// The policies folder was read again.
-    pub fn reloaded(&self, applied: bool) {
-        let result = if applied { "applied" } else { "rejected" };
-        self.reloads.get_or_create(&ResultLabels { result }).inc();
-    }
-
     /// A request was answered. `path` is the route's pattern.
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         // A method may be any token: only those that some route takes are told apart.
@@ -218,10 +234,21 @@ impl Metrics {
         self.http_seconds.get_or_create(&PathLabels { path: path.to_owned() }).observe(took.as_secs_f64());
     }
 
-    /// What is so now: set when it is asked for.
-    pub fn set_policies(&self, generation: u64, rejected: usize) {
-        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    /// What is in force and how reloading went: set when it is asked for.
+    pub fn set_policies(&self, status: &PoliciesStatus, counts: &ReloadCounts) {
+        let rejected = status.tenants.iter().filter(|t| t.candidate.is_some()).count();
+        self.generation.set(i64::try_from(status.generation).unwrap_or(i64::MAX));
         self.tenants_rejected.set(i64::try_from(rejected).unwrap_or(i64::MAX));
+        self.last_reload.set(counts.last_success.map_or(0, |at| at.timestamp()));
+        let results =
+            [("applied", counts.applied), ("rejected", counts.rejected), ("unchanged", counts.unchanged)];
+        for (result, count) in results {
+            self.reloads.get_or_create(&ResultLabels { result }).inner().store(count, Ordering::Relaxed);
+        }
+        for (cause, count) in Cause::ALL.into_iter().zip(counts.looks) {
+            let labels = CauseLabels { cause: cause.as_str() };
+            self.looks.get_or_create(&labels).inner().store(count, Ordering::Relaxed);
+        }
     }
 
     /// How many messages have each status; those that none has are 0.

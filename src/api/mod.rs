@@ -9,7 +9,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::orchestrator::Orchestrator;
+use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
 
 pub mod answers;
 pub mod auth;
@@ -22,7 +22,7 @@ mod messages;
 pub mod metrics;
 pub mod openapi;
 mod pace;
-pub mod policies;
+mod policies;
 pub mod problem;
 pub mod settings;
 pub mod socket;
@@ -30,13 +30,12 @@ pub mod socket;
 use auth::Scope;
 pub use listen::{ListenError, Listeners};
 pub use metrics::Metrics;
-pub use policies::PolicyDesk;
 pub use settings::ApiSettings;
 
 /// What every handler may use.
 pub struct Api {
     pub orchestrator: Arc<Orchestrator>,
-    pub policies: Arc<dyn PolicyDesk>,
+    pub policies: Arc<Policies>,
     pub metrics: Arc<Metrics>,
     pub settings: ApiSettings,
     /// Ends waits: the daemon is stopping.
@@ -49,7 +48,7 @@ pub struct Api {
 impl Api {
     pub fn new(
         orchestrator: Arc<Orchestrator>,
-        policies: Arc<dyn PolicyDesk>,
+        policies: Arc<Policies>,
         metrics: Arc<Metrics>,
         settings: ApiSettings,
         closing: CancellationToken,

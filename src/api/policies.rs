@@ -1,10 +1,9 @@
 //! `/v1/policies`: what is in force, since when, and why the files are not; and reading them again.
 //!
-//! It loads nothing itself: that is the desk's.
+//! It loads nothing itself: that is `bundles`'.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::{
     Json,
     extract::{Path, State},
@@ -16,17 +15,13 @@ use super::{
     problem::{Kind, Problem, ProblemBody},
 };
 use crate::{
-    bundles::status::{PoliciesStatus, TenantStatus},
+    bundles::{
+        counters::Cause,
+        reload::ReloadReport,
+        status::{PoliciesStatus, TenantStatus},
+    },
     domain::ids::TenantId,
 };
-
-/// Whoever owns the policies folder.
-#[async_trait]
-pub trait PolicyDesk: Send + Sync {
-    fn status(&self) -> PoliciesStatus;
-    /// Reads the folder again and returns when what is good of it is in force.
-    async fn reload(&self) -> PoliciesStatus;
-}
 
 /// What one caller may see of it: a key sees its tenant, and no fault of others'.
 fn seen_by(caller: &Caller, mut status: PoliciesStatus) -> PoliciesStatus {
@@ -64,23 +59,29 @@ pub async fn show(
         let shown: String = tenant.chars().take(80).collect();
         return Err(Problem::not_found(&format!("tenant {shown:?}")));
     };
-    let found = api.policies.status().tenants.into_iter().find(|t| t.tenant == tenant);
-    found.filter(|_| caller.may_see(&id)).map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
+    let found = caller.may_see(&id).then(|| api.policies.tenant_status(&id)).flatten();
+    found.map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
 }
 
 /// Read the folder now, and answer once what is good of it is in force.
 #[utoipa::path(
     post, path = "/v1/policies/reload", tag = "policies",
     responses(
-        (status = 200, description = "Everything is in force as the files stand", body = PoliciesStatus),
+        (status = 200, description = "Everything is in force as the files stand", body = ReloadReport),
         (status = 422, description = "Some files have faults; `policies` names them all, and what was good stays", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-pub async fn reload(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<PoliciesStatus>, Problem> {
-    let status = seen_by(&caller, api.policies.reload().await);
-    if status.ok {
-        return Ok(Json(status));
+pub async fn reload(State(api): State<Arc<Api>>, caller: Caller) -> Result<Json<ReloadReport>, Problem> {
+    let mut report = api.policies.reload(Cause::Request).await;
+    report.status = seen_by(&caller, report.status);
+    if let Some(only) = caller.only() {
+        report.changed.retain(|tenant| tenant == only.as_str());
+        report.ok = report.status.ok;
     }
+    if report.ok {
+        return Ok(Json(report));
+    }
+    let status = report.status;
     let of_tenants = status.tenants.iter().filter_map(|t| t.candidate.as_ref()).flat_map(|c| &c.errors);
     let all: Vec<String> = status.problems.iter().chain(of_tenants).map(ToString::to_string).collect();
     let detail = match all.as_slice() {

@@ -92,8 +92,6 @@ pub struct ProblemBody {
     /// The path that was asked for.
     pub instance: String,
     /// Every fault, each with its place: a JSON pointer into the body, `?name` for a query parameter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
     pub errors: Vec<Fault>,
     /// `no-channel` only: why each channel is out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,13 +5,12 @@
 
 use std::{io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, ApiSettings, Listeners, Metrics, PolicyDesk, settings::ConnectionLimits},
+    api::{self, Api, ApiSettings, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
-    bundles::{Cause, Options, Policies, status::PoliciesStatus},
+    bundles::{Cause, Options, Policies},
     config::{Config, NamedBy},
     delivery::worker::{Worker, WorkerSettings},
     domain::time::{Clock, SystemClock},
@@ -71,19 +70,6 @@ pub struct App {
     shutdown: CancellationToken,
 }
 
-/// The policies folder as the API reaches it.
-struct Desk(Arc<Policies>);
-
-#[async_trait]
-impl PolicyDesk for Desk {
-    fn status(&self) -> PoliciesStatus {
-        self.0.status()
-    }
-    async fn reload(&self) -> PoliciesStatus {
-        self.0.reload(Cause::Request).await.status
-    }
-}
-
 impl App {
     /// Opens and binds everything, in order; nothing runs yet.
     pub async fn assemble(config: Config) -> Result<Self, StartError> {
@@ -123,9 +109,14 @@ impl App {
         };
         let listeners = Listeners::bind(&api_settings).await.map_err(|e| StartError::Busy(e.to_string()))?;
         let shutdown = CancellationToken::new();
-        let desk = Arc::new(Desk(Arc::clone(&policies)));
         let metrics = Arc::new(Metrics::default());
-        let api = Api::new(Arc::clone(&orchestrator), desk, metrics, api_settings, shutdown.clone());
+        let api = Api::new(
+            Arc::clone(&orchestrator),
+            Arc::clone(&policies),
+            metrics,
+            api_settings,
+            shutdown.clone(),
+        );
         Ok(Self { config, policies, orchestrator, wrote_policies, store, worker, api, listeners, shutdown })
     }
 

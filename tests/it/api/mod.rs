@@ -1,0 +1,10 @@
+//! The API: every shape against its golden file, every fault as a problem, keys, idempotency, and the sockets
+//! with their limits.
+
+mod faults;
+mod house;
+mod idempotency;
+mod keys;
+mod routes;
+mod shapes;
+mod sockets;
