@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use super::{
     Generation, PolicyHandle,
     counters::{Cause, ReloadCounters},
-    folder::{Listing, Snapshot},
+    folder::{Files, Listing, Snapshot},
     last_good::{Archive, Kept, Manifest},
     loader::{Judgement, Loaded, Loader},
     standing::{Active, Change, Standing},
@@ -25,6 +26,9 @@ use crate::{
     domain::{ids::TenantId, time::Clock},
     policy::diagnostic::Diagnostic,
 };
+
+/// A writer that is at work writes again within this time.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// Where reloading stands, for whoever waits for it: only ever growing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +58,9 @@ pub(super) struct State {
     pub problems: Vec<Diagnostic>,
     pub mode: &'static str,
     pub last_scan: Option<DateTime<Utc>>,
-    /// The listing that the last load belongs to.
+    /// The listing that the last load belongs to, and what it read.
     pub listing: Listing,
+    pub files: Files,
     /// The last load met something that may well work a moment later.
     pub retry: bool,
 }
@@ -99,7 +104,7 @@ impl Core {
 
     /// Reads, judges, swaps, keeps. `force` judges even what was judged before.
     pub fn load(&self, cause: Cause, force: bool) -> Applied {
-        let snapshot = Snapshot::read(&self.folder);
+        let snapshot = self.read();
         let previous: BTreeMap<TenantId, Arc<Judgement>> = self
             .state()
             .standings
@@ -117,6 +122,18 @@ impl Core {
         );
         self.told(1);
         applied
+    }
+
+    /// Reads the folder, and looks whether a writer was at it meanwhile: a file that is written again within
+    /// `GRACE` may be half of what it will be, and half a file can be a valid policy.
+    fn read(&self) -> Snapshot {
+        let mut snapshot = Snapshot::read(&self.folder);
+        std::thread::sleep(GRACE);
+        let later = Listing::of(&self.folder);
+        if later != snapshot.listing && later.root() == snapshot.listing.root() {
+            snapshot.hold_back(&later, &self.state().files);
+        }
+        snapshot
     }
 
     /// Tells whoever waits that a load (or an operator's act) is over.
@@ -150,6 +167,7 @@ impl Core {
             loaded.problems.iter().filter(|problem| !state.problems.contains(problem)).cloned().collect();
         state.problems = loaded.problems;
         state.listing = snapshot.listing.clone();
+        state.files = snapshot.files.clone();
         state.retry = snapshot.transient;
         let in_force: Vec<TenantId> =
             changes.iter().filter(|(_, c)| *c == Change::InForce).map(|(t, _)| t.clone()).collect();

@@ -330,7 +330,13 @@ impl Shared {
 
     /// What belongs to no tenant: faults of the folder, tests of nobody, scripts of nobody.
     fn problems(&self, snapshot: &Snapshot, tenants: &BTreeMap<TenantId, Arc<Judgement>>) -> Vec<Diagnostic> {
-        let mut problems = snapshot.problems.clone();
+        // A tenant's own file that cannot be read is told with the tenant.
+        let of_tenant = |problem: &Diagnostic| {
+            let place = problem.file.strip_prefix("tenants/").and_then(|rest| rest.split(['.', '/']).next());
+            problem.is_error() && place.is_some_and(|id| tenants.contains_key(id))
+        };
+        let mut problems: Vec<Diagnostic> =
+            snapshot.problems.iter().filter(|problem| !of_tenant(problem)).cloned().collect();
         for (_, file) in &self.tests {
             for (tenant, fault) in &file.faults {
                 if !tenant.as_ref().is_some_and(|tenant| tenants.contains_key(tenant)) {

@@ -5,7 +5,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::ids::TenantId,
-    policy::{assemble::PolicyEnvironment, bundle::Bundle, diagnostic::Diagnostic},
+    policy::{assemble::PolicyEnvironment, diagnostic::Diagnostic},
 };
 
 /// What a folder's files come to.
@@ -99,34 +98,13 @@ pub struct UncoveredReason {
     pub text: String,
 }
 
-/// A bundle of the folder's, for offline explanations.
-pub struct OfflineTenant {
-    /// None: see `errors`.
-    pub bundle: Option<Arc<Bundle>>,
-    pub errors: Vec<Diagnostic>,
-}
-
-fn load(folder: &Path, environment: PolicyEnvironment) -> (Snapshot, Loaded) {
-    let snapshot = Snapshot::read(folder);
-    let loaded = Loader::new(environment).load(&snapshot, &BTreeMap::new(), false);
-    (snapshot, loaded)
-}
-
-/// One tenant's bundle as the files stand; none: there is no such tenant. A failing test does not keep it from
-/// being explained: `errors` tells it.
-pub fn open_tenant(
-    folder: &Path,
-    environment: PolicyEnvironment,
-    tenant: &TenantId,
-) -> Option<OfflineTenant> {
-    let (_, loaded) = load(folder, environment);
-    let judgement = loaded.tenants.get(tenant)?;
-    Some(OfflineTenant { bundle: judgement.bundle.clone(), errors: judgement.errors.clone() })
+fn load(folder: &Path, environment: PolicyEnvironment) -> Loaded {
+    Loader::new(environment).load(&Snapshot::read(folder), &BTreeMap::new(), false)
 }
 
 /// Reads, compiles, checks and tests a folder, or one tenant of it.
 pub fn check_folder(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> FolderReport {
-    let (_, loaded) = load(folder, environment);
+    let loaded = load(folder, environment);
     let mut problems = loaded.problems;
     let wanted = |tenant: &TenantId| only.is_none_or(|only| only == tenant);
     let tenants: Vec<TenantReport> = loaded
@@ -170,7 +148,7 @@ fn tenant_report(tenant: &TenantId, judgement: &Judgement) -> TenantReport {
 
 /// Runs every policy test, or those of one tenant, and says which reasons none of them produced.
 pub fn run_tests(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> TestReport {
-    let (_, loaded) = load(folder, environment);
+    let loaded = load(folder, environment);
     let mut problems: Vec<Diagnostic> = loaded.problems;
     let mut tests = Vec::new();
     let mut coverage = CoverageCount::default();

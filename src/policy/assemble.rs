@@ -184,7 +184,8 @@ impl Assembler {
 
 /// By file and place, each once: a fault in a shared file may have been found on two ways.
 fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    let place = |fault: &Diagnostic| (fault.line.unwrap_or(usize::MAX), fault.column);
+    faults.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| place(a).cmp(&place(b))));
     faults.dedup();
     faults
 }

@@ -3,7 +3,10 @@
 //! The idempotency key is inserted first; its primary key decides which of two twins is the message. Nothing is
 //! decided here and no key is ever held apart from the row it made.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +16,7 @@ use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
     database::{Fault, Link, Value, placeholders, values},
     rows,
+    writer::Operation,
 };
 use crate::domain::{
     delivery::{NewMessage, Status},
@@ -184,6 +188,56 @@ async fn insert(
         answer.extend(link.rows(AssertSqlSafe(sql), values).await?);
     }
     Ok(answer)
+}
+
+/// How often keys that ran out are looked for.
+const PRUNE_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// How many keys one transaction forgets.
+const PRUNED_AT_ONCE: u32 = 500;
+
+impl SqlStore {
+    /// Forgets the keys that ran out, once an hour. They are found beside the writer, which only deletes.
+    pub(super) async fn prune_keys(&self, now: DateTime<Utc>) -> Result<()> {
+        let (at, last) = (now.timestamp_millis(), self.pruned_at.load(Ordering::Relaxed));
+        if at.saturating_sub(last) < PRUNE_EVERY.num_milliseconds() {
+            return Ok(());
+        }
+        self.pruned_at.store(at, Ordering::Relaxed);
+        loop {
+            let sql = "SELECT tenant, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT $2";
+            let found = self.reader().await?.link().rows(sql, values![now, PRUNED_AT_ONCE]).await?;
+            let mut keys = Vec::with_capacity(found.len());
+            for row in &found {
+                keys.push((row.text(0)?, row.text(1)?));
+            }
+            let last = found.len() < PRUNED_AT_ONCE as usize;
+            if !keys.is_empty() {
+                self.writer()?.run(Prune { keys, now }).await?;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+struct Prune {
+    keys: Vec<(String, String)>,
+    now: DateTime<Utc>,
+}
+
+impl Operation for Prune {
+    type Answer = ();
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        // A key that was taken anew in between is kept.
+        let sql = "DELETE FROM idempotency_keys WHERE tenant = $1 AND key = $2 AND expires_at <= $3";
+        for (tenant, key) in &self.keys {
+            link.run(sql, values![tenant.as_str(), key.as_str(), self.now]).await?;
+        }
+        Ok(())
+    }
 }
 
 impl From<rows::Unwritable> for StoreError {

@@ -6,7 +6,7 @@
 use std::{
     path::PathBuf,
     str::FromStr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -76,6 +76,8 @@ pub struct SqlStore {
     readers: Readers,
     writer: Option<Writer>,
     checkpointer: Option<tokio::task::JoinHandle<()>>,
+    /// When keys that ran out were last looked for, in milliseconds.
+    pub(super) pruned_at: AtomicI64,
     /// Let go of when the store is closed.
     lock: Mutex<Option<FileLock>>,
 }
@@ -208,7 +210,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         _ => None,
     };
     let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock) })
+    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock), pruned_at: AtomicI64::new(0) })
 }
 
 /// A daemon brings the tables up to date; beside one they have to be.
@@ -267,12 +269,18 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     let readers = Readers::Postgres(reading);
     if read_only {
         schema::check(&mut readers.take().await?.link()).await?;
-        return Ok(SqlStore { readers, writer: None, checkpointer: None, lock: Mutex::new(None) });
+        return Ok(SqlStore {
+            readers,
+            writer: None,
+            checkpointer: None,
+            lock: Mutex::new(None),
+            pruned_at: AtomicI64::new(0),
+        });
     }
     let mut session = Session::postgres(parsed).await.map_err(|f| cannot_open(&shown, f))?;
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
     let writer = Some(Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None) })
+    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None), pruned_at: AtomicI64::new(0) })
 }

@@ -98,9 +98,11 @@ impl Queue for SqlStore {
             found.given_back += part.given_back;
             found.quarantined += part.quarantined;
             if part.unknown + part.given_back + part.quarantined < u64::from(RECOVERED_AT_ONCE) {
-                return Ok(found);
+                break;
             }
         }
+        self.prune_keys(now).await?;
+        Ok(found)
     }
 
     async fn next_due(&self) -> Result<Option<DateTime<Utc>>> {

@@ -127,7 +127,7 @@ impl Writer {
     /// Keeps new messages out once the queue is three quarters full: a refusal is before acceptance or not at all
     /// (reliability.md P11).
     pub(super) async fn accept(&self, offer: Offer) -> Result<Acceptance> {
-        self.refuse_after_failure()?;
+        self.refuse_after_failure(StoreError::Unavailable)?;
         if self.queue.capacity() <= self.reserve {
             return Err(StoreError::Unavailable(
                 "more messages wait to be written than the disk keeps up with; try again in a moment".into(),
@@ -138,9 +138,10 @@ impl Writer {
         self.wait(answer).await
     }
 
-    /// Runs an operation in the next transaction; waits for its place where the queue is full.
+    /// Runs an operation in the next transaction; waits for its place where the queue is full. After a failure a
+    /// worker must not wait for better times, as it would for a database that is away: it is told to stop.
     pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Answer> {
-        self.refuse_after_failure()?;
+        self.refuse_after_failure(StoreError::OutcomeUnknown)?;
         let (caller, answer) = oneshot::channel();
         self.enqueue(Item::Other(Box::new(Waiting { operation, answer: None, caller }))).await?;
         self.wait(answer).await
@@ -157,9 +158,9 @@ impl Writer {
         let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    fn refuse_after_failure(&self) -> Result<()> {
+    fn refuse_after_failure(&self, refusal: fn(String) -> StoreError) -> Result<()> {
         if let Some(why) = self.shared.failed.borrow().as_ref() {
-            return Err(StoreError::Unavailable(why.clone()));
+            return Err(refusal(why.clone()));
         }
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(closed());

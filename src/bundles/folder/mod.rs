@@ -178,11 +178,13 @@ fn file_entry(role: Role, stat: &Stat) -> Entry {
     Entry::File(role, stamp)
 }
 
+/// What was read, by path relative to the folder, with `/`.
+pub type Files = BTreeMap<String, (Role, Arc<SourceFile>)>;
+
 /// The folder's contents at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// By path relative to the folder, with `/`.
-    pub files: BTreeMap<String, (Role, Arc<SourceFile>)>,
+    pub files: Files,
     /// What could not be read, and what was not. A file that could not be read is an error under its path.
     pub problems: Vec<Diagnostic>,
     /// The folder itself cannot be read; its problem is among `problems` too.
@@ -206,6 +208,23 @@ impl Snapshot {
             snapshot = Self::read_once(folder);
         }
         snapshot
+    }
+
+    /// Takes files that were written again since they were read as they were `before`: they may have been read
+    /// half-written. One that is new waits. The next look finds them changed, and reads them then.
+    pub fn hold_back(&mut self, later: &Listing, before: &Files) {
+        let moving: Vec<String> = self
+            .files
+            .keys()
+            .filter(|path| later.entries.get(*path) != self.listing.entries.get(*path))
+            .cloned()
+            .collect();
+        for path in moving {
+            match before.get(&path) {
+                Some(file) => self.files.insert(path, file.clone()),
+                None => self.files.remove(&path),
+            };
+        }
     }
 
     fn read_once(folder: &Path) -> Self {

@@ -156,3 +156,20 @@ fn a_missing_folder_says_so() {
     assert!(snapshot.missing && snapshot.files.is_empty());
     assert_eq!(codes(&snapshot), [("folder-missing", ".")]);
 }
+
+#[test]
+fn a_file_that_is_written_again_is_held_back() {
+    let dir = folder(&[("tenants/acme.toml", "one"), ("tenants/beta.toml", "one")]);
+    let before = Snapshot::read(dir.path());
+    fs::write(dir.path().join("tenants/acme.toml"), "tw").unwrap();
+    fs::write(dir.path().join("tenants/beta.toml"), "two").unwrap();
+    fs::write(dir.path().join("tenants/new.toml"), "tw").unwrap();
+    let mut snapshot = Snapshot::read(dir.path());
+    fs::write(dir.path().join("tenants/acme.toml"), "two").unwrap();
+    fs::write(dir.path().join("tenants/new.toml"), "two").unwrap();
+    snapshot.hold_back(&Listing::of(dir.path()), &before.files);
+    let text = |path: &str| snapshot.file(path).map(|file| file.bytes.as_slice());
+    assert_eq!(text("tenants/acme.toml"), Some(&b"one"[..]));
+    assert_eq!(text("tenants/beta.toml"), Some(&b"two"[..]));
+    assert_eq!(text("tenants/new.toml"), None);
+}

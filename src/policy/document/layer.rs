@@ -217,13 +217,13 @@ impl Reader<'_> {
             Names::Channels => self.unknown_name("channel", keys::CHANNELS, name, at),
             Names::Origins if keys::ORIGINS.contains(&name) => true,
             Names::Origins => self.unknown_name("origin", keys::ORIGINS, name, at),
-            Names::Criteria => match CriterionName::parse(name) {
-                Ok(_) => true,
-                Err(why) => {
-                    self.fault(|source| source.fault("bad-name", at, format!("[{path}]: {why}")));
-                    false
-                }
-            },
+            Names::Criteria if CriterionName::parse(name).is_ok() => true,
+            Names::Criteria => {
+                let shown: String = name.chars().take(60).collect();
+                let message = format!("[{path}]: {shown:?} is no script's name: a-z, 0-9 and _");
+                self.fault(|source| source.fault("bad-name", at, message));
+                false
+            }
             Names::Variants if name == "control" => {
                 self.fault(|source| {
                     source
@@ -234,8 +234,9 @@ impl Reader<'_> {
             }
             Names::Variants if values::is_name(name) => true,
             Names::Variants => {
+                let shown: String = name.chars().take(60).collect();
                 let message =
-                    format!("{name:?} is no name for a variant: a-z, 0-9, _ and -, from a letter on");
+                    format!("{shown:?} is no name for a variant: a-z, 0-9, _ and -, from a letter on");
                 self.fault(|source| source.fault("bad-name", at, message));
                 false
             }
@@ -244,7 +245,8 @@ impl Reader<'_> {
 
     fn unknown_name(&mut self, what: &str, names: &[&str], found: &str, at: Range<usize>) -> bool {
         self.fault(|source| {
-            let message = format!("unknown {what} {found:?}; there are {}", names.join(", "));
+            let shown: String = found.chars().take(60).collect();
+            let message = format!("unknown {what} {shown:?}; there are {}", names.join(", "));
             let fault = source.fault(&format!("unknown-{what}"), at, message);
             match nearest(found, names.iter().copied()) {
                 Some(near) => fault.hint(format!("did you mean {near:?}?")),

@@ -91,8 +91,9 @@ impl Remarks<'_> {
         }
         for section in ["retry".to_owned()].into_iter().chain(Channel::ALL.map(|c| format!("retry.{c}"))) {
             let path = format!("{section}.fallback_after_retries");
-            let Some((leaf, _)) = self.merged.leaf(&path) else { continue };
+            let Some((leaf, layer)) = self.merged.leaf(&path) else { continue };
             if let Value::Text(name) = &leaf.value
+                && layer.kind == LayerKind::Tenant
                 && Channel::parse(name).is_some_and(off)
             {
                 let message = format!("{path}: {name} is disabled, so it is never fallen back to");

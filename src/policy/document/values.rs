@@ -90,18 +90,34 @@ pub fn read(shape: &Shape, value: &DeValue<'_>) -> Result<Value, Misfit> {
 /// What a value is, for a message: `the text "x"`, `the number 5`.
 pub fn describe(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => {
-            let short: String = text.chars().take(60).collect();
-            let more = if text.chars().count() > 60 { "…" } else { "" };
-            format!("the text {:?}", short + more)
-        }
-        DeValue::Integer(number) => format!("the number {number}"),
-        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::String(text) => format!("the text {:?}", short(text)),
+        DeValue::Integer(number) => format!("the number {}", short(number.as_str())),
+        DeValue::Float(number) => format!("the number {}", short(number.as_str())),
         DeValue::Boolean(yes) => yes.to_string(),
         DeValue::Datetime(at) => format!("the time {at} without quotes"),
         DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        DeValue::Array(items) if items.len() <= 6 => {
+            let items: Vec<String> = items.iter().map(|item| bare(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
         DeValue::Array(items) => format!("a list of {}", items.len()),
         DeValue::Table(_) => "a section".to_owned(),
+    }
+}
+
+/// At most 60 characters of a text.
+fn short(text: &str) -> String {
+    let more = if text.chars().nth(60).is_some() { "…" } else { "" };
+    text.chars().take(60).collect::<String>() + more
+}
+
+/// An item of a list, as short as it can be told.
+fn bare(item: &DeValue<'_>) -> String {
+    match item {
+        DeValue::String(text) if text.chars().count() <= 30 => format!("{text:?}"),
+        DeValue::Integer(number) if number.as_str().len() <= 20 => number.to_string(),
+        DeValue::Boolean(yes) => yes.to_string(),
+        _ => "…".to_owned(),
     }
 }
 
@@ -272,7 +288,10 @@ fn read_text(kind: TextKind, text: &str) -> Result<(), Misfit> {
         }
         TextKind::TimeOfDay => (time::parse_time_of_day(text).is_some(), "bad-time"),
         TextKind::TimeZone => (time::parse_time_zone(text).is_some(), "unknown-zone"),
-        TextKind::Region => (Region::parse(text).is_some(), "unknown-region"),
+        TextKind::Region => {
+            let capitals = text.bytes().all(|b| b.is_ascii_uppercase());
+            (capitals && Region::parse(text).is_some(), "unknown-region")
+        }
         TextKind::Locale => (is_locale(text), "bad-locale"),
         TextKind::Mailbox => (is_mailbox(text), "bad-mailbox"),
         TextKind::Variant => (is_name(text), "bad-name"),
@@ -346,7 +365,7 @@ fn read_channels(value: &DeValue<'_>, empty: bool) -> Result<Value, Misfit> {
             return Err(Misfit::new("wrong-type", expected));
         };
         if Channel::parse(text).is_none() {
-            let misfit = Misfit::new("unknown-channel", format!("{expected}; {text:?} is none"));
+            let misfit = Misfit::new("unknown-channel", expected.clone());
             return Err(match nearest(text, names.iter().copied()) {
                 Some(near) => misfit.hint(format!("did you mean {near:?}?")),
                 None => misfit,

@@ -186,6 +186,7 @@ async fn unreadable_files_are_refused_at_once_and_the_last_good_stays() {
         assert!(candidate.errors.iter().any(|error| error.code == code), "{candidate:?}");
         assert_eq!(fixture.cost(tenant), Some(1.0));
     }
+    assert_eq!(fixture.policies.status().problems, []);
 }
 
 const TESTS: &str = r#"

@@ -3,13 +3,16 @@
 use std::{
     fs,
     io::Write as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use channel_orchestrator::bundles::{ReloadCounts, status::CandidateState};
 
-use super::fixture::{Fixture, cost, script};
+use super::fixture::{Fixture, cost, cost_of, script};
 
 fn counts(fixture: &Fixture) -> ReloadCounts {
     fixture.policies.counters().counts()
@@ -106,6 +109,39 @@ async fn case_10_a_file_written_slowly_is_never_seen_half_written() {
     }
     writer.join().unwrap();
     seen.dedup();
+    assert!(seen.iter().all(|weight| [1.0, 20.75].contains(weight)), "{seen:?}");
+    assert_eq!(counts(&fixture).rejected, 0);
+}
+
+/// In place, again and again, for longer than the folder may be kept from settling: neither the empty file (all
+/// defaults) nor its first half (`cost = 2`) is ever in force, and a neighbour's save is not kept waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn case_10_continuous_writing_in_place_is_never_seen_torn() {
+    let fixture =
+        Fixture::watching(&[("tenants/acme.toml", &cost(1)), ("tenants/beta.toml", &cost(1))]).await;
+    let (path, stop) = (fixture.path("tenants/acme.toml"), Arc::new(AtomicBool::new(false)));
+    let writer = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let mut file = fs::File::create(&path).unwrap();
+                for half in ["[weights]\ncost = 2", "0.75\n"] {
+                    std::thread::park_timeout(Duration::from_millis(3));
+                    file.write_all(half.as_bytes()).unwrap();
+                }
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    let mut progress = fixture.policies.progress();
+    fixture.save("tenants/beta.toml", &cost(2));
+    while fixture.cost("beta") != Some(2.0) || seen.len() < 3 {
+        tokio::time::timeout(Duration::from_secs(30), progress.changed()).await.unwrap().unwrap();
+        seen.push(fixture.cost("acme").unwrap());
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    fixture.until("the last save is in force", |p| cost_of(p, "acme") == Some(20.75)).await;
     assert!(seen.iter().all(|weight| [1.0, 20.75].contains(weight)), "{seen:?}");
     assert_eq!(counts(&fixture).rejected, 0);
 }

@@ -67,6 +67,21 @@ async fn a_reader_reads_beside_the_daemon_and_changes_nothing(base: &Base) {
     }
 }
 
+/// `keys` changes the database that a daemon has open; the daemon sees it.
+async fn a_command_beside_the_daemon_may_change_a_little(base: &Base) {
+    let beside = OpenOptions { access: Access::Beside, ..Default::default() };
+    let words = refusal(&base.url(), beside.clone()).await;
+    assert!(words.contains("orchestrator serve"), "{words}");
+    let daemon = base.open().await;
+    let command = open(&base.url(), beside).await.unwrap();
+    let key = super::knowledge::stored("co_aaaaaaaaa", &tenant());
+    command.add_key(&key).await.unwrap();
+    command.close().await;
+    assert_eq!(daemon.key_by_prefix("co_aaaaaaaaa").await.unwrap(), Some(key));
+    daemon.accept(message()).await.unwrap();
+    daemon.close().await;
+}
+
 async fn after_closing_everything_is_refused_and_nothing_is_lost(base: &Base) {
     let store = base.open().await;
     let mut callers = JoinSet::new();
@@ -91,6 +106,7 @@ super::on_both!(
     a_newer_schema_is_refused_with_words,
     an_upgrade_that_fails_leaves_nothing_behind,
     a_reader_reads_beside_the_daemon_and_changes_nothing,
+    a_command_beside_the_daemon_may_change_a_little,
     after_closing_everything_is_refused_and_nothing_is_lost,
 );
 
@@ -125,8 +141,9 @@ async fn a_commit_that_fails_stops_the_store() {
     assert!(unknown >= 1 && unknown + refused == 8, "{unknown} unknown, {refused} refused");
     failed.changed().await.unwrap();
     assert!(failed.borrow().as_ref().unwrap().contains("commit failed"));
-    // Nothing that writes is taken any more, not even what would succeed.
-    assert!(matches!(store.claim("w", at(0), 60, 10).await, Err(StoreError::Unavailable(_))));
+    // Nothing that writes is taken any more, not even what would succeed; a worker is told to stop.
+    assert!(matches!(store.claim("w", at(0), 60, 10).await, Err(StoreError::OutcomeUnknown(_))));
+    assert!(matches!(store.accept(message()).await, Err(StoreError::Unavailable(_))));
     assert!(store.message(&tenant(), before.id).await.unwrap().is_some(), "reading still works");
     store.close().await;
     base.sql("DROP TRIGGER spring").await;

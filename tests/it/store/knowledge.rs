@@ -148,7 +148,8 @@ async fn what_was_not_sent_is_given_back(base: &Base) {
     store.close().await;
 }
 
-fn stored(prefix: &str, tenant: &TenantId) -> StoredKey {
+/// A key of `tenant`'s, in force until `at(1000)`.
+pub fn stored(prefix: &str, tenant: &TenantId) -> StoredKey {
     StoredKey {
         prefix: prefix.into(),
         hash: [9; 32],

@@ -5,7 +5,7 @@ use channel_orchestrator::{
     store::{Due, Intake, Intent, Queue, Records, Recovered, StoreError},
 };
 
-use super::fixture::{Base, accepted, at, begin, claim_one, intent, message, tenant};
+use super::fixture::{Base, accepted, at, begin, claim_one, intent, key, message, tenant};
 
 async fn claims_without_an_intent_go_back_to_the_queue(base: &Base) {
     let store = base.open().await;
@@ -132,7 +132,22 @@ async fn a_finished_message_is_left_alone(base: &Base) {
     store.close().await;
 }
 
+async fn keys_that_ran_out_are_forgotten(base: &Base) {
+    let store = base.open().await;
+    for (name, accepted_at) in [("old", at(0)), ("new", at(8 * 86_400))] {
+        let mut new = message();
+        (new.idempotency, new.accepted_at) = (Some((key(name), [1; 32])), accepted_at);
+        store.accept(new).await.unwrap();
+    }
+    store.recover(None, at(60), at(360)).await.unwrap();
+    assert_eq!(base.texts("SELECT key FROM idempotency_keys ORDER BY key").await, ["new", "old"]);
+    store.recover(None, at(8 * 86_400), at(8 * 86_400)).await.unwrap();
+    assert_eq!(base.texts("SELECT key FROM idempotency_keys").await, ["new"]);
+    store.close().await;
+}
+
 super::on_both!(
+    keys_that_ran_out_are_forgotten,
     claims_without_an_intent_go_back_to_the_queue,
     an_open_attempt_becomes_unknown_and_is_looked_at_later,
     a_worker_that_starts_again_takes_up_its_own,
