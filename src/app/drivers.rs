@@ -24,11 +24,11 @@ pub fn make(config: &Config, clock: Arc<dyn Clock>) -> Result<Drivers, Vec<Diagn
     for section in &config.drivers {
         let made = read(section).and_then(|settings| {
             settings::build(&section.name, &settings, &config.state_dir, Arc::clone(&clock))
-                .map_err(|why| section.fault(None, "driver", why))
+                .map_err(|why| Box::new(section.fault(None, "driver", why)))
         });
         match made {
             Ok(driver) => drivers.push(driver),
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(*fault),
         }
     }
     if !config.drivers.iter().any(|section| section.name == SANDBOX) {
@@ -48,7 +48,7 @@ pub fn make(config: &Config, clock: Arc<dyn Clock>) -> Result<Drivers, Vec<Diagn
 }
 
 /// The table as its driver's settings.
-fn read(section: &DriverSection) -> Result<DriverSettings, Diagnostic> {
+fn read(section: &DriverSection) -> Result<DriverSettings, Box<Diagnostic>> {
     toml::Value::Table(section.table.clone()).try_into().map_err(|error: toml::de::Error| {
         let message = error.message();
         // serde names the key that it stumbled over in backticks, and then those that it knows.
@@ -60,9 +60,9 @@ fn read(section: &DriverSection) -> Result<DriverSettings, Diagnostic> {
                 section.table.iter().find(|(_, value)| value.as_str() == found).map(|(key, _)| key.as_str());
         }
         let fault = section.fault(key, "driver", format!("[drivers.{}]: {message}", section.name));
-        match found.and_then(|found| nearest(found, known)) {
+        Box::new(match found.and_then(|found| nearest(found, known)) {
             Some(meant) => fault.hint(format!("did you mean `{meant}`?")),
             None => fault,
-        }
+        })
     })
 }

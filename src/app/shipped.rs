@@ -7,8 +7,14 @@ use std::{fs, io, io::Write, path::Path};
 
 use crate::policy::shipped;
 
+macro_rules! texts {
+    ($($path:literal),+ $(,)?) => {
+        &[$(($path, include_str!(concat!("../../policies/", $path)))),+]
+    };
+}
+
 const EXAMPLES: &[(&str, &str)] =
-    &[("tenants/tenant_123.toml", include_str!("../../policies/tenants/tenant_123.toml"))];
+    texts!["tenants/tenant_123.toml", "tests/brief.toml", "tests/people.toml", "tests/use_cases.toml"];
 
 /// Writes them to `folder`, which is made. Built aside and renamed, so that half of it is never there.
 pub fn write(folder: &Path) -> io::Result<()> {

@@ -167,7 +167,7 @@ pub struct SendArguments {
     #[arg(long, value_name = "KEY", conflicts_with = "explain")]
     pub key: Option<String>,
     /// Seconds to wait for an outcome [default: 5].
-    #[arg(long, value_name = "SECONDS", conflicts_with = "explain", value_parser = clap::value_parser!(u32).range(0..=60))]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "explain", value_parser = clap::value_parser!(u32).range(0..=30))]
     pub wait: Option<u32>,
     /// With --explain: list the line of the script behind each reason.
     #[arg(long, requires = "explain")]

@@ -46,8 +46,9 @@ pub async fn show(config: &Config, tenant: Option<&str>, json: bool) -> Result<A
 /// Has the daemon read the folder again and tells what came of it.
 pub async fn reload(config: &Config, json: bool) -> Result<Answer, Failure> {
     let answer = Client::new(&config.socket, PATIENCE).post("/v1/policies/reload", None, &[]).await?;
-    // A refused reload is a problem that carries the status.
-    let status = answer.body.get("policies").filter(|inner| inner.is_object()).unwrap_or(&answer.body);
+    // What came of it carries the status; a refused reload is a problem that carries it too.
+    let inner = ["status", "policies"].iter().filter_map(|name| answer.body.get(name));
+    let status = inner.into_iter().find(|inner| inner.is_object()).unwrap_or(&answer.body);
     let Ok(status) = serde_json::from_value::<PoliciesStatus>(status.clone()) else {
         return refused(&answer, json);
     };
