@@ -239,9 +239,9 @@ fn the_shipped_files_conform_to_the_schema_and_bad_ones_do_not() {
 fn the_schema_explains_every_key() {
     fn walk(schema: &Value, at: &str) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-            let names_of_a_table = schema.get("description").is_some_and(|_| at.ends_with("s"));
             let explained = property["description"].as_str().is_some_and(|about| about.len() > 5);
-            assert!(explained || names_of_a_table, "{at}.{name} has no description");
+            let a_name = [keys::CHANNELS, keys::ORIGINS, keys::PRIORITIES].concat().contains(&name.as_str());
+            assert!(explained || a_name, "{at}.{name} has no description");
             walk(property, &format!("{at}.{name}"));
         }
     }
