@@ -8,7 +8,7 @@ use std::{io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics},
+    api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies},
     config::{Config, NamedBy},
@@ -102,6 +102,10 @@ impl App {
             socket: Some(config.socket.clone()),
             listen: config.listen,
             hosts: config.allowed_hosts.clone(),
+            connections: ConnectionLimits {
+                most: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
+                ..ConnectionLimits::default()
+            },
             drain: CONNECTIONS_DRAIN,
             ..ApiSettings::default()
         };

@@ -96,7 +96,7 @@ pub struct Kept {
 
 impl Archive {
     pub fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.join("policies") }
+        Self { dir: state_dir.join("bundles") }
     }
 
     fn text(&self, sha256: &str) -> PathBuf {

@@ -27,7 +27,7 @@ use crate::domain::{
 #[derive(Clone, Debug)]
 pub struct Outbound {
     pub message: MessageId,
-    /// The same for every attempt at this message on this channel: stable Message-ID, provider's own key.
+    /// This attempt's own; what must be the same at every attempt (a Message-ID) is made of `message`.
     pub attempt: AttemptId,
     pub attempt_number: u16,
     pub channel: Channel,

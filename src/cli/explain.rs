@@ -89,7 +89,7 @@ fn headline(out: &mut String, explanation: &Explanation, view: &View<'_>) {
         Some(format!("variant {}", explanation.variant.as_deref().unwrap_or("none"))),
         Some(format!("strategy {}", explanation.strategy.as_deref().unwrap_or("none"))),
         Some(format!("{} {}", moment(&explanation.at), explanation.time_zone)),
-        Some(format!("decided in {} us", explanation.took_micros)),
+        Some(format!("decided in {} us", explanation.took_micros)).filter(|_| explanation.took_micros > 0),
         Some(view.footer.to_owned()).filter(|footer| !footer.is_empty()),
     ];
     let line = parts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
@@ -256,7 +256,8 @@ fn remarks(
     for (why, names) in reasons {
         lines.push(format!("{}: out ({why})", names.join(", ")));
     }
-    for channel in &explanation.channels {
+    let shown = |channel: &&ExplainedChannel| !without_address.iter().any(|w| w.channel == channel.channel);
+    for channel in explanation.channels.iter().filter(shown) {
         lines.extend(channel.notes.iter().map(|note| format!("{}: {note}", channel.channel)));
         for criterion in &channel.criteria {
             if let Some(error) = &criterion.error {

@@ -49,7 +49,7 @@ pub async fn explain(config: &Config, id: &str, sources: bool, json: bool) -> Re
     anstream::print!("{}", explain::render(&explanation, &view));
     for event in answer.body.get("timeline").and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or("");
-        println!("{}  {} {}", part("at"), part("event"), part("detail"));
+        println!("{}", format!("{}  {} {}", part("at"), part("event"), part("detail")).trim_end());
     }
     Ok(Answer::Yes)
 }

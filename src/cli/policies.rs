@@ -84,10 +84,11 @@ fn print(json: bool, answer: &HttpAnswer, words: &str) {
 
 /// Every tenant with a line, and under it why its files are not in force. Also what `serve` says at start.
 pub fn in_words(status: &PoliciesStatus) -> String {
-    let mut out = format!(
-        "policies {}, generation {}, watched by {}\n",
-        status.folder, status.generation, status.watch.mode
-    );
+    let mut out = format!("policies in {}, generation {}", status.folder, status.generation);
+    if status.watch.mode != "off" {
+        let _ = write!(out, ", watched by {}", status.watch.mode);
+    }
+    out.push('\n');
     for tenant in &status.tenants {
         out.push_str(&tenant_in_words(tenant, false));
     }

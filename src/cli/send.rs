@@ -100,7 +100,7 @@ fn in_words(body: &Value, replayed: bool) -> String {
     if replayed {
         words.push_str("\n  this key was used before: nothing was sent again");
     }
-    if let Some(error) = text("error") {
+    if let Some(error) = body.pointer("/error/detail").and_then(Value::as_str) {
         words.push_str(&format!("\n  {error}"));
     }
     for attempt in body.get("attempts").and_then(Value::as_array).into_iter().flatten() {
@@ -146,12 +146,60 @@ pub fn problem(answer: &HttpAnswer) -> String {
     words
 }
 
-/// The body as it came, laid out for reading.
+/// The body as it came, its fields in the daemon's order, laid out for reading.
 pub fn print_json(answer: &HttpAnswer) {
-    match serde_json::to_string_pretty(&answer.body) {
-        Ok(text) if !answer.body.is_null() => anstream::println!("{text}"),
-        _ => anstream::println!("{}", answer.text),
+    if answer.body.is_null() {
+        anstream::println!("{}", answer.text);
+    } else {
+        anstream::println!("{}", laid_out(&answer.text));
     }
+}
+
+/// Valid JSON with a line for each value, two spaces a level.
+fn laid_out(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.push_str(&"  ".repeat(depth));
+    };
+    let mut characters = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
+    while let Some(character) = characters.next() {
+        if in_text {
+            in_text = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+            out.push(character);
+            continue;
+        }
+        match character {
+            '{' | '[' => {
+                out.push(character);
+                if matches!(characters.peek(), Some('}' | ']')) {
+                    out.extend(characters.next());
+                    continue;
+                }
+                depth += 1;
+                line(&mut out, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(character);
+            }
+            ',' => {
+                out.push(',');
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            ' ' => {}
+            '"' => {
+                in_text = true;
+                out.push('"');
+            }
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -176,6 +224,15 @@ mod tests {
             "sent by email, after sms refused it  (msg_1)\n  sms by sandbox: refused_permanent (not a valid \
              number)\n  email by sandbox: accepted"
         );
+    }
+
+    #[test]
+    fn json_is_laid_out_in_its_own_order() {
+        let text = r#"{"success":true,"b":{},"a":[1, "x,{\"}:",[]],"z":null}"#;
+        let shown = laid_out(text);
+        assert!(shown.starts_with("{\n  \"success\": true,\n  \"b\": {},\n  \"a\": [\n    1,\n"), "{shown}");
+        let read: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]

@@ -121,16 +121,6 @@ impl Config {
         }
     }
 
-    /// Whether any channel has a real driver; without one everything goes to the sandbox.
-    pub fn has_drivers(&self) -> bool {
-        !self.drivers.is_empty()
-    }
-
-    /// Where the last good bundles are kept.
-    pub fn last_good_dir(&self) -> PathBuf {
-        self.state_dir.join("last-good")
-    }
-
     /// Where the sandbox writes what it does not send.
     pub fn outbox_dir(&self) -> PathBuf {
         self.state_dir.join("outbox")

@@ -62,13 +62,20 @@ impl Default for WorkerSettings {
 }
 
 impl WorkerSettings {
+    /// The shortest lease that these drivers leave: their longest last step, the margin, and time to prepare.
+    pub fn least_lease_seconds(drivers: &Drivers) -> u32 {
+        let longest = drivers.iter().map(|driver| driver.send_timeout_seconds()).max().unwrap_or(0);
+        longest.saturating_add(LEASE_MARGIN_SECONDS + PREPARE_SECONDS_MIN)
+    }
+
     /// Whether the lease is long enough for these drivers, and nothing else is absurd: asked before the start.
     pub fn check(&self, drivers: &Drivers) -> Result<(), String> {
         if self.concurrency == 0 || self.claim_size == 0 {
             return Err("a worker's concurrency and claim_size must be at least 1".into());
         }
         for driver in drivers.iter() {
-            let least = driver.send_timeout_seconds() + LEASE_MARGIN_SECONDS + PREPARE_SECONDS_MIN;
+            let least =
+                driver.send_timeout_seconds().saturating_add(LEASE_MARGIN_SECONDS + PREPARE_SECONDS_MIN);
             if self.lease_seconds < least {
                 return Err(format!(
                     "a lease of {} s is too short for driver {}, whose last step may take {} s: it must be \

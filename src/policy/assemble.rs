@@ -19,7 +19,7 @@ use super::{
         layer::{Layer, LayerKind},
         merge::{Merged, Placed},
         origin::{Origin, Origins},
-        place, policy,
+        place, policy, remarks,
     },
     environment,
     strategy::Strategy,
@@ -103,14 +103,14 @@ impl Assembler {
         faults.extend(checks::errors(&merged, &names));
         let strategies = compile_strategies(&merged.strategies(), &mut faults);
         let policy = policy::build(&merged, &names).map_err(|missing| faults.extend(missing)).ok();
-        let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(faults) };
+        let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(in_order(faults)) };
 
-        let mut warnings = checks::warnings(&merged, &policy, &names);
+        let mut warnings = remarks::warnings(&merged, &policy, &names);
         warnings.extend(criteria.iter().flat_map(|c| c.warnings().iter().cloned()));
         let version = version(sources, environment, &merged);
         let origins = Origins::new(Arc::clone(&inherited.origins), &merged);
         let bundle = Bundle::new(sources.tenant.clone(), version, policy, criteria, strategies);
-        Ok(Assembled { bundle: bundle.with_origins(origins), warnings })
+        Ok(Assembled { bundle: bundle.with_origins(origins), warnings: in_order(warnings) })
     }
 
     /// default.toml and the environment, read once for as long as they stay the same.
@@ -180,6 +180,13 @@ impl Assembler {
     pub fn scripts_in_use(&self) -> usize {
         locked(&self.scripts).compiled.values().filter(|kept| kept.strong_count() > 0).count()
     }
+}
+
+/// By file and place, each once: a fault in a shared file may have been found on two ways.
+fn in_order(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    faults.dedup();
+    faults
 }
 
 /// A poisoned lock guards nothing half-made here: entries are put in whole.

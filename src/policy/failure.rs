@@ -9,7 +9,7 @@ use super::{
     engine::{
         ARRAY_ITEMS_MAX, CALL_DEPTH_MAX, MAP_ENTRIES_MAX, OPERATIONS_MAX, STRING_BYTES_MAX, engine, place,
     },
-    verdict::ScriptFailure,
+    verdict::{ScriptFailure, one_line},
 };
 
 /// Characters of a failure's message; a script chooses some of them.
@@ -24,7 +24,7 @@ pub(super) fn explain(file: &str, error: &EvalAltResult) -> ScriptFailure {
 
 /// A failure at a place in `file`.
 pub(super) fn failure(file: &str, position: Option<(usize, usize)>, words: &str) -> ScriptFailure {
-    let words: String = words.chars().take(MESSAGE_CHARS_MAX).collect();
+    let words = one_line(words, MESSAGE_CHARS_MAX);
     let message = match position {
         Some((line, column)) => format!("{file}:{line}:{column}: {words}"),
         None => format!("{file}: {words}"),

@@ -35,3 +35,17 @@ pub struct ScriptFailure {
     pub message: String,
     pub position: Option<(usize, usize)>,
 }
+
+/// A script's text as one line to show: cut at `chars_max`, and without control characters and marks that turn
+/// the direction of writing, which could forge what a terminal or a log shows.
+pub(super) fn one_line(text: &str, chars_max: usize) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut line: String = text.chars().take(chars_max).map(|c| if hidden(c) { ' ' } else { c }).collect();
+    if text.chars().nth(chars_max).is_some() {
+        line.push('…');
+    }
+    line
+}

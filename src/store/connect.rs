@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(super) enum Session {
     Sqlite(SqliteConnection),
     /// None while the server is out of reach.
-    Postgres(PgConnectOptions, Option<PgConnection>),
+    Postgres(Box<PgConnectOptions>, Option<PgConnection>),
 }
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
 
     pub(super) async fn postgres(options: PgConnectOptions) -> Result<Self, Fault> {
         let connection = connect(&options).await?;
-        Ok(Session::Postgres(options, Some(connection)))
+        Ok(Session::Postgres(Box::new(options), Some(connection)))
     }
 
     pub(super) fn is_postgres(&self) -> bool {

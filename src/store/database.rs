@@ -183,8 +183,12 @@ impl Link<'_> {
     /// Statements without values, several if need be.
     pub(super) async fn script(&mut self, sql: impl SqlSafeStr) -> Result<(), Fault> {
         match self {
-            Link::Sqlite(c) => drop(sqlx::raw_sql(sql).execute(&mut **c).await?),
-            Link::Postgres(c) => drop(sqlx::raw_sql(sql).execute(&mut **c).await?),
+            Link::Sqlite(c) => {
+                sqlx::raw_sql(sql).execute(&mut **c).await?;
+            }
+            Link::Postgres(c) => {
+                sqlx::raw_sql(sql).execute(&mut **c).await?;
+            }
         }
         Ok(())
     }

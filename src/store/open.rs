@@ -252,10 +252,12 @@ async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
 
 async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     // The URL may hold a password: errors never show it.
-    let parsed = PgConnectOptions::from_str(url)
+    let mut parsed = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unusable(format!("the postgres:// URL cannot be read: {error}")))?
-        .application_name("channel-orchestrator")
         .disable_statement_logging();
+    if parsed.get_application_name().is_none() {
+        parsed = parsed.application_name("channel-orchestrator");
+    }
     let shown = format!("{} on {}", parsed.get_database().unwrap_or("postgres"), parsed.get_host());
     let read_only = options.access == Access::ReadOnly;
     let reading = PgPoolOptions::new()

@@ -232,13 +232,11 @@ impl Task {
         let watchdog = Watchdog(Arc::clone(&self.shared));
         let mut batch = Vec::with_capacity(self.per_commit);
         while self.queue.recv_many(&mut batch, self.per_commit).await > 0 {
-            if let Some(why) = self.failure() {
-                for item in batch.drain(..) {
-                    item.answer(Err(StoreError::Unavailable(why.clone())));
-                }
-                continue;
+            let batch = std::mem::take(&mut batch);
+            match self.failure() {
+                Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
+                None => self.write(batch).await,
             }
-            self.write(std::mem::take(&mut batch)).await;
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
                 self.queue.close();
             }

@@ -1,9 +1,16 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod api;
+mod cli;
 mod decisions;
+mod delivery;
 mod documents;
 mod drivers;
 mod points;
+mod sandbox;
+mod static_check;
+
+mod policy_tests;
+mod reload;
 mod slow;
 mod store;
 mod support;

@@ -5,8 +5,9 @@ mod acceptance;
 mod audit;
 mod delivery;
 mod failure;
-mod fixture;
+pub(crate) mod fixture;
 mod knowledge;
+mod messages;
 mod recovery;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.

@@ -1,21 +1,15 @@
-//! What can only be judged once the layers are merged: names that must exist, shares that must add up, and
-//! settings that are legal and yet are surely not what was meant.
+//! What can only be judged once the layers are merged: names that must exist, shares that must add up.
 //!
-//! Errors keep a bundle from going live; warnings are told and change nothing.
-
-use std::collections::BTreeMap;
+//! These are errors: they keep a bundle from going live. What is merely odd is in `remarks`.
 
 use super::{
-    layer::{Layer, LayerKind, Leaf},
+    layer::LayerKind,
     merge::Merged,
     values::{Share, Value},
 };
 use crate::{
-    domain::{channel::Channel, ids::CriterionName, message::Priority, money::MicroEuros},
-    policy::{
-        diagnostic::{Diagnostic, Severity, nearest},
-        settings::TenantPolicy,
-    },
+    domain::{channel::Channel, ids::CriterionName},
+    policy::diagnostic::{Diagnostic, nearest},
 };
 
 /// Faults between the layers. `criteria` are the names of the scripts in force.
@@ -134,159 +128,4 @@ fn check_retries(merged: &Merged<'_>, faults: &mut Vec<Diagnostic>) {
             faults.push(fault.hint(format!("to never ask again write {section}.max_retries = 0")));
         }
     }
-}
-
-/// Remarks on a policy that is valid.
-pub fn warnings(merged: &Merged<'_>, policy: &TenantPolicy, criteria: &[CriterionName]) -> Vec<Diagnostic> {
-    let mut remarks = Remarks { merged, found: Vec::new() };
-    remarks.weights(policy, criteria);
-    remarks.quiet_hours(policy);
-    remarks.disabled_channels(policy);
-    remarks.strategies();
-    remarks.money(policy);
-    remarks.variants(policy);
-    remarks.found
-}
-
-struct Remarks<'a> {
-    merged: &'a Merged<'a>,
-    found: Vec<Diagnostic>,
-}
-
-impl Remarks<'_> {
-    /// A warning at the value of a dotted key.
-    fn at(&mut self, path: &str, code: &str, message: String, hint: &str) {
-        if let Some((leaf, layer)) = self.merged.leaf(path) {
-            self.found.push(remark(layer, leaf, code, message, hint));
-        }
-    }
-
-    fn weights(&mut self, policy: &TenantPolicy, criteria: &[CriterionName]) {
-        if policy.weights.values().all(|weight| *weight == 0.0) {
-            let path = self.merged.paths_under("weights").into_iter().next().unwrap_or("weights");
-            self.at(
-                path,
-                "all-weights-zero",
-                "weights: every weight is 0, so every channel scores the same".to_owned(),
-                "the cheapest channel would always win; give some criterion a weight",
-            );
-        }
-        for name in criteria {
-            let known = policy.weights.contains_key(name)
-                || policy.variants.values().any(|weights| weights.contains_key(name));
-            if !known {
-                let file = self.merged.tenant().source.file.clone();
-                let message = format!("the script criteria/{name}.rhai gives no points: it has no weight");
-                let hint = format!("add {name} = 10 under [weights], or {name} = 0 if that is meant");
-                self.found.push(Diagnostic::warning("criterion-without-weight", &file, message).hint(hint));
-            }
-        }
-    }
-
-    fn quiet_hours(&mut self, policy: &TenantPolicy) {
-        if policy.quiet_hours.channels.contains(&Channel::Email) {
-            self.at(
-                "quiet_hours.channels",
-                "quiet-email",
-                "quiet_hours.channels: email does not ring; listed here, it waits at night too".to_owned(),
-                "leave email out unless that is meant",
-            );
-        }
-    }
-
-    fn disabled_channels(&mut self, policy: &TenantPolicy) {
-        let off = |channel: Channel| !policy.channels[channel].enabled;
-        if Channel::ALL.into_iter().all(off) {
-            self.at(
-                "channels.sms.enabled",
-                "every-channel-disabled",
-                "channels: every channel is disabled, so no message can be sent".to_owned(),
-                "enable at least one channel",
-            );
-            return;
-        }
-        for section in ["retry".to_owned()].into_iter().chain(Channel::ALL.map(|c| format!("retry.{c}"))) {
-            let path = format!("{section}.fallback_after_retries");
-            let Some((leaf, _)) = self.merged.leaf(&path) else { continue };
-            if let Value::Text(name) = &leaf.value
-                && Channel::parse(name).is_some_and(off)
-            {
-                let message = format!("{path}: {name} is disabled, so it is never fallen back to");
-                self.at(&path, "disabled-channel", message, "enable the channel, or name another");
-            }
-        }
-        for (entry, layer) in self.merged.strategies() {
-            let all_off = entry.rule.channels.as_ref().is_some_and(|list| list.iter().copied().all(off));
-            let escalates_off = entry.rule.escalate.as_ref().is_some_and(|e| off(e.to));
-            if all_off || escalates_off {
-                let what =
-                    if all_off { "allows only disabled channels" } else { "escalates to a disabled channel" };
-                let message = format!("the strategy {:?} {what}", entry.rule.name);
-                let fault = layer.fault_at("disabled-channel", entry.name_at.clone(), message);
-                self.found.push(softened(fault).hint("enable the channel, or change the strategy"));
-            }
-        }
-    }
-
-    /// A strategy that has the same condition as one before it is never reached; so is any after `true`.
-    fn strategies(&mut self) {
-        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (entry, layer) in self.merged.strategies() {
-            let condition = entry.rule.when.split_whitespace().collect::<Vec<_>>().join(" ");
-            let earlier = seen.get("true").or_else(|| seen.get(&condition)).copied();
-            if let Some(earlier) = earlier {
-                let name = &entry.rule.name;
-                let message =
-                    format!("the strategy {name:?} is never reached: {earlier:?} comes before and matches");
-                let fault = layer.fault_at("unreachable-strategy", entry.when_at.clone(), message);
-                self.found.push(softened(fault).hint("change its condition, or its place"));
-            } else {
-                seen.insert(condition, &entry.rule.name);
-            }
-        }
-    }
-
-    fn money(&mut self, policy: &TenantPolicy) {
-        let sms = policy.channels.sms.cost;
-        for priority in Priority::ALL {
-            let limit = policy.budget.max_cost_per_message.get(priority);
-            if limit.is_some_and(|limit| *limit < sms) && policy.channels.sms.enabled {
-                let path = format!("budget.max_cost_per_message.{priority}");
-                let limit = limit.copied().unwrap_or(MicroEuros::ZERO);
-                let message =
-                    format!("{path}: {limit} EUR is less than one SMS ({sms} EUR): no SMS can be sent");
-                self.at(
-                    &path,
-                    "limit-below-price",
-                    message,
-                    "raise the limit, or disable sms if that is meant",
-                );
-                break;
-            }
-        }
-        if let (Some(daily), Some(monthly)) = (policy.budget.daily, policy.budget.monthly)
-            && daily > monthly
-        {
-            let message = format!("budget.daily: {daily} EUR a day is more than {monthly} EUR a month");
-            self.at("budget.daily", "daily-above-monthly", message, "the month's budget will end first");
-        }
-    }
-
-    fn variants(&mut self, policy: &TenantPolicy) {
-        if let Some(variant) = &policy.variant
-            && !policy.split.is_empty()
-        {
-            let message =
-                format!("variant = {variant:?} has no effect: [split] decides who gets which variant");
-            self.at("variant", "variant-and-split", message, "remove one of the two");
-        }
-    }
-}
-
-fn remark(layer: &Layer, leaf: &Leaf, code: &str, message: String, hint: &str) -> Diagnostic {
-    softened(layer.fault_at(code, leaf.span.clone(), message)).hint(hint)
-}
-
-fn softened(fault: Diagnostic) -> Diagnostic {
-    Diagnostic { severity: Severity::Warning, ..fault }
 }

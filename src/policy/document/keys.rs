@@ -328,6 +328,21 @@ pub fn places_of(name: &str) -> Vec<String> {
     found
 }
 
+/// The names of all keys, for suggestions.
+pub fn names() -> Vec<&'static str> {
+    fn gather(keys: &'static [Key], found: &mut Vec<&'static str>) {
+        for key in keys {
+            found.push(key.name);
+            if let Shape::Section(inner) | Shape::Named(_, Shape::Section(inner)) = &key.shape {
+                gather(inner, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    gather(POLICY, &mut found);
+    found
+}
+
 fn search(keys: &[Key], prefix: &str, name: &str, found: &mut Vec<String>) {
     for key in keys {
         let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };

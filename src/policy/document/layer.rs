@@ -2,7 +2,11 @@
 //!
 //! A layer knows nothing of the layers below it: what needs several of them is checked when they are merged.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -71,7 +75,7 @@ impl Layer {
         let mut reader = Reader { source: &source, faults, more: 0 };
         let mut leaves = Leaves::new();
         reader.walk(keys::POLICY, tree.get_ref(), "", &mut leaves);
-        let mut faults = reader.faults;
+        let mut faults = without_echoes(&source, reader.faults);
         if reader.more > 0 {
             let more = reader.more;
             faults.push(Diagnostic::error("more-faults", &source.file, format!("and {more} more faults")));
@@ -254,18 +258,38 @@ impl Reader<'_> {
         self.fault(|source| {
             let place = match prefix {
                 "" => "at the top of the file".to_owned(),
+                "strategies" => "in [[strategies]]".to_owned(),
                 section => format!("in [{section}]"),
             };
             let shown: String = found.chars().take(60).collect();
             let fault = source.fault("unknown-key", at, format!("unknown key {shown:?} {place}"));
-            fault.hint(unknown_key_hint(keys, &shown))
+            fault.hint(unknown_key_hint(keys, prefix, &shown))
         });
     }
 }
 
+/// Without the faults that only echo a syntax fault: on its line, and below a section's broken header.
+fn without_echoes(source: &SourceText, mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let headers = |line: &str| line.trim_start().starts_with('[');
+    let mut echoing: BTreeSet<usize> = BTreeSet::new();
+    for fault in faults.iter().filter(|f| f.code == "syntax") {
+        let Some(line) = fault.line else { continue };
+        echoing.insert(line);
+        if fault.excerpt.as_deref().is_some_and(headers) {
+            let below = source.text.lines().skip(line).take_while(|line| !headers(line)).count();
+            echoing.extend(line + 1..=line + below);
+        }
+    }
+    faults.retain(|f| f.code == "syntax" || f.line.is_none_or(|line| !echoing.contains(&line)));
+    faults
+}
+
 /// Where the key belongs, or what it was meant to be, or what there is.
-fn unknown_key_hint(keys: &[Key], found: &str) -> String {
-    if found.chars().count() <= 60 {
+fn unknown_key_hint(keys: &[Key], prefix: &str, found: &str) -> String {
+    if prefix == found {
+        return format!("leave out \"{found}.\": this is the section [{found}] already");
+    }
+    if found.chars().count() < 60 {
         if let Some(near) = nearest(found, keys.iter().map(|k| k.name))
             && near.to_lowercase() == found.to_lowercase()
         {
@@ -281,6 +305,12 @@ fn unknown_key_hint(keys: &[Key], found: &str) -> String {
         }
         if let Some(near) = nearest(found, keys.iter().map(|k| k.name)) {
             return format!("did you mean {near:?}?");
+        }
+        let everywhere = keys::names();
+        if let Some(near) = nearest(found, everywhere.iter().copied())
+            && let Some((section, key)) = keys::places_of(near).first().and_then(|p| p.rsplit_once('.'))
+        {
+            return format!("did you mean {key:?} in [{section}]?");
         }
     }
     let names: Vec<&str> = keys.iter().map(|k| k.name).collect();

@@ -13,6 +13,7 @@ pub mod merge;
 pub mod origin;
 pub mod place;
 pub mod policy;
+pub mod remarks;
 pub mod source;
 mod strategies;
 pub mod values;

@@ -99,6 +99,7 @@ pub fn describe(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => format!("the number {number}"),
         DeValue::Boolean(yes) => yes.to_string(),
         DeValue::Datetime(at) => format!("the time {at} without quotes"),
+        DeValue::Array(items) if items.is_empty() => "an empty list".to_owned(),
         DeValue::Array(items) => format!("a list of {}", items.len()),
         DeValue::Table(_) => "a section".to_owned(),
     }
@@ -185,7 +186,11 @@ fn read_money(value: &DeValue<'_>, none: bool) -> Result<Value, Misfit> {
         None => {
             let euro = value.as_str().is_some_and(|t| t.contains('€') || t.to_lowercase().contains("eur"));
             let misfit = not_a_number(value, expected);
-            Err(if euro { misfit.hint("write the number alone: no quotes, no currency") } else { misfit })
+            Err(if euro {
+                misfit.hint("write the number alone: no quotes, no currency, a point")
+            } else {
+                misfit
+            })
         }
     }
 }
@@ -361,7 +366,13 @@ fn read_channels(value: &DeValue<'_>, empty: bool) -> Result<Value, Misfit> {
 
 fn read_drivers(value: &DeValue<'_>) -> Result<Value, Misfit> {
     let expected = "a list of at most 8 drivers' names, such as [\"twilio_main\"]";
-    let Some(items) = value.as_array() else { return Err(Misfit::new("wrong-type", expected)) };
+    let Some(items) = value.as_array() else {
+        let misfit = Misfit::new("wrong-type", expected);
+        return Err(match value.as_str().filter(|name| is_name(name)) {
+            Some(name) => misfit.hint(format!("write [{name:?}]")),
+            None => misfit,
+        });
+    };
     let names: Option<Vec<String>> = items.iter().map(|i| i.get_ref().as_str().map(str::to_owned)).collect();
     match names {
         Some(names) if names.len() <= 8 && names.iter().all(|n| is_name(n)) => Ok(Value::Texts(names)),

@@ -6,10 +6,10 @@ use rhai::{Expr, FnCallExpr, Position};
 
 use super::{
     kinds::{Family, Kind},
-    scan,
+    nearest, scan,
     walk::Walk,
 };
-use crate::policy::{diagnostic::nearest, engine::place, fields::FieldType};
+use crate::policy::{engine::place, fields::FieldType};
 
 impl Walk<'_> {
     /// A word that a field of a closed set is compared with.

@@ -7,11 +7,11 @@ use super::{
     ReasonSite,
     calls::{self, Parameter},
     kinds::{Family, Kind, Object},
-    scan,
+    nearest, scan,
     walk::Walk,
 };
 use crate::policy::{
-    diagnostic::{Diagnostic, Severity, nearest},
+    diagnostic::{Diagnostic, Severity},
     engine::place,
     fields::FieldType,
 };
@@ -93,20 +93,31 @@ impl Walk<'_> {
         );
     }
 
-    /// A field can't be set, nor can `message` or `channel` themselves.
+    /// Only variables of the script's own can be set, as a whole: not a field, not `message` or `channel`, and no
+    /// part of a list or map (Rhai counts no size there: `a[0] = a; a[1] = a;` doubles without a limit).
     pub fn check_writable(&mut self, target: &Expr) {
         let mut root = target;
         while let Expr::Dot(pair, ..) | Expr::Index(pair, ..) = root {
             root = &pair.lhs;
         }
-        let Expr::Variable(name, ..) = root else { return };
-        let is_object = |kind: Kind| kind.family() == Some(Family::Object);
-        if self.binding(&name.1).is_some_and(|b| is_object(b.kind)) {
+        let name = match root {
+            Expr::Variable(name, ..) => name.1.to_string(),
+            _ => "this".to_owned(),
+        };
+        let kind = self.binding(&name).map_or(Kind::Unknown, |b| b.kind);
+        if kind.family() == Some(Family::Object) {
             self.error(
                 "read-only",
                 target.start_position(),
-                format!("`{}` can't be changed: a script answers, it changes nothing", name.1),
+                format!("`{name}` can't be changed: a script answers, it changes nothing"),
                 "keep what you need in a variable of your own: `let x = ...;`",
+            );
+        } else if !matches!(target, Expr::Variable(..)) {
+            self.error(
+                "read-only",
+                target.start_position(),
+                format!("a part of `{name}` can't be changed: a list or a map stays as it was made"),
+                "make a new one, or keep the part in a variable of its own",
             );
         }
     }
@@ -144,6 +155,16 @@ impl Walk<'_> {
         }
     }
 
+    /// A name that is in no scope and still parses is a function's.
+    pub fn function_as_value(&mut self, name: &str, position: Position) {
+        self.error(
+            "unknown-variable",
+            position,
+            format!("there is no variable `{name}`"),
+            format!("`{name}` is a function: call it, as in `{name}(...)`"),
+        );
+    }
+
     /// A verdict that isn't the last word of its block, and isn't returned, is lost.
     pub fn check_nothing_lost(&mut self, statement: &Stmt) {
         let mut lost = Vec::new();
@@ -161,6 +182,11 @@ impl Walk<'_> {
     /// `name(arguments)`.
     pub fn function_call(&mut self, call: &FnCallExpr, kinds: &[Kind], position: Position) -> Kind {
         let (name, count) = (call.name.as_str(), call.args.len());
+        if call.capture_parent_scope {
+            let message = format!("`{name}!` is not available in a script");
+            self.error("not-available", position, message, format!("write `{name}(...)`"));
+            return Kind::Unknown;
+        }
         if self.functions.iter().any(|f| f.name == name && f.parameters.len() == count) {
             self.note_given(name, kinds);
             return Kind::Unknown;

@@ -17,7 +17,7 @@ use rhai::{AST, Scope, Stmt};
 use self::{kinds::Family, parse_words::Broken, walk::Walk};
 use super::{
     criterion::ENTRY_POINT,
-    diagnostic::{Diagnostic, nearest},
+    diagnostic::{self, Diagnostic},
     engine::{SOURCE_BYTES_MAX, engine},
 };
 
@@ -141,6 +141,11 @@ fn check_entry_point(walk: &mut Walk<'_>) {
     let message = format!("a criterion defines `fn score(message, channel)`{}", near.unwrap_or_default());
     let fault = Diagnostic::error("no-score", walk.file, message).hint(format!("write {wanted}"));
     walk.faults.push(fault);
+}
+
+/// The candidate that a misspelt name is nearest to; a name longer than any is not even compared.
+fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > 64 { None } else { diagnostic::nearest(name, candidates) }
 }
 
 /// By place, each once.

@@ -5,9 +5,12 @@
 
 use rhai::{LexError, ParseError, ParseErrorType};
 
-use super::scan::{self, Lexeme, Shape};
+use super::{
+    nearest,
+    scan::{self, Lexeme, Shape},
+};
 use crate::policy::{
-    diagnostic::{Diagnostic, nearest},
+    diagnostic::Diagnostic,
     engine::{EXPRESSION_DEPTH_MAX, FUNCTIONS_MAX, STRING_BYTES_MAX, place},
     fields,
 };

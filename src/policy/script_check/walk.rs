@@ -211,9 +211,10 @@ impl<'a> Walk<'a> {
                 }
                 Kind::Unknown
             }
-            Stmt::Return(Some(value), _, _) => {
+            Stmt::Return(Some(value), flags, _) => {
                 let kind = self.expression(value);
-                if self.in_entry {
+                // With the flag it is a `throw`.
+                if self.in_entry && !flags.contains(ASTFlags::BREAK) {
                     self.check_verdict(kind, value.start_position());
                 }
                 Kind::Unknown
@@ -260,7 +261,13 @@ impl<'a> Walk<'a> {
                 Kind::Unknown
             }
             Expr::Unit(_) => Kind::Missing,
-            Expr::Variable(name, ..) => self.binding(&name.1).map_or(Kind::Unknown, |b| b.kind),
+            Expr::Variable(name, _, position) => match self.binding(&name.1) {
+                Some(binding) => binding.kind,
+                None => {
+                    self.function_as_value(&name.1, *position);
+                    Kind::Unknown
+                }
+            },
             Expr::Stmt(block) => self.block(block),
             Expr::FnCall(call, position) => self.call(call, *position),
             Expr::Dot(pair, ..) => {

@@ -104,7 +104,8 @@ fn a_type_that_base64_may_not_have_becomes_plain_bytes() {
 #[test]
 fn control_characters_are_refused_with_the_place() {
     let base = email("ada@example.com");
-    let cases: [(&str, fn(&mut Outbound, String)); 6] = [
+    type Set = fn(&mut Outbound, String);
+    let cases: [(&str, Set); 6] = [
         ("the subject", |o, text| o.content.subject = Some(text)),
         ("the recipient's name", |o, text| o.to_name = Some(text)),
         ("the sender's name", |o, text| o.from_name = Some(text)),

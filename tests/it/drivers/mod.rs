@@ -147,6 +147,22 @@ async fn a_link_lost_within_the_body_has_sent_nothing() {
 }
 
 #[tokio::test]
+async fn wherever_the_link_is_cut_a_message_that_may_have_arrived_is_never_called_unsent() {
+    for bytes in (1..700).step_by(23) {
+        let script = Script { body_bytes: Some(bytes), ..Script::default() };
+        let server = SmtpServer::start(script).await;
+        let ended = attempt(&plain(server.port, "tls = \"none\""), &email("ada@example.com")).await;
+        let whole = server.heard_text().contains("\r\n.\r\n");
+        let allowed: &[&str] = match (whole, ended.starts_with("accepted")) {
+            (true, false) => &["unknown"],
+            (true, true) => &["accepted 4F2A"],
+            (false, _) => &["unknown", "not_sent"],
+        };
+        assert!(allowed.contains(&ended.as_str()), "cut after {bytes}: {ended}, whole: {whole}");
+    }
+}
+
+#[tokio::test]
 async fn the_wire_holds_one_end_of_data_and_no_bare_line_end() {
     let server = SmtpServer::start(Script::default()).await;
     let mut outbound = email("ada@example.com");

@@ -103,10 +103,6 @@ impl Daemon {
         Some(Answer { status, body })
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }

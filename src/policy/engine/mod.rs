@@ -4,7 +4,10 @@
 //! outside, or makes a value much larger than what it was given. Nothing shared is mutable. The limits are those
 //! of details.md section 4, reliability.md T29 and policy-engine.md part 3.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    ops::{Range, RangeBounds, RangeInclusive},
+    sync::{Arc, LazyLock},
+};
 
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FLOAT, INT, ImmutableString, Map, NativeCallContext,
@@ -14,7 +17,7 @@ use rhai::{
 
 use super::{
     fields::{self, Field, Value},
-    verdict::{Verdict, VerdictKind},
+    verdict::{Verdict, VerdictKind, one_line},
     view::{ChannelView, HistoryView, MessageView},
 };
 
@@ -161,7 +164,7 @@ fn register_verdicts(engine: &mut Engine) {
     });
     engine.register_fn("veto", |ctx: NativeCallContext<'_>, reason: &str| Verdict {
         kind: VerdictKind::Veto,
-        reason: bounded(reason),
+        reason: one_line(reason, REASON_CHARS_MAX).into(),
         position: place(ctx.call_position()),
     });
     engine.register_fn("neutral", Verdict::neutral);
@@ -173,17 +176,11 @@ fn verdict(ctx: &NativeCallContext<'_>, share: FLOAT, sign: FLOAT, reason: &str)
         return Err(fault(ctx, format!("{}({share}, ...): a share is a number from 0 to 1", ctx.fn_name())));
     }
     Ok(Verdict {
-        kind: VerdictKind::Share(share * sign),
-        reason: bounded(reason),
+        // Adding 0 turns -0 into 0.
+        kind: VerdictKind::Share(share * sign + 0.0),
+        reason: one_line(reason, REASON_CHARS_MAX).into(),
         position: place(ctx.call_position()),
     })
-}
-
-fn bounded(reason: &str) -> Arc<str> {
-    match reason.char_indices().nth(REASON_CHARS_MAX) {
-        None => reason.into(),
-        Some((at, _)) => format!("{}…", &reason[..at]).into(),
-    }
 }
 
 fn fault(ctx: &NativeCallContext<'_>, words: String) -> Box<EvalAltResult> {
@@ -199,6 +196,9 @@ fn register_texts(engine: &mut Engine) {
     engine.register_fn("contains", |text: &str, part: &str| text.contains(part));
     engine.register_fn("contains", |list: &mut Array, item: Dynamic| list.iter().any(|i| same(i, &item)));
     engine.register_fn("contains", |_missing: (), _part: Dynamic| false);
+    // `minutes in 0..=30`: what is missing lies in no range.
+    engine.register_fn("contains", |range: &mut Range<INT>, item: Dynamic| within(&item, range));
+    engine.register_fn("contains", |range: &mut RangeInclusive<INT>, item: Dynamic| within(&item, range));
     engine.register_fn("starts_with", |text: &str, part: &str| text.starts_with(part));
     engine.register_fn("starts_with", |_missing: (), _part: &str| false);
     engine.register_fn("len", |text: &str| text.chars().count() as INT);
@@ -214,6 +214,10 @@ fn register_texts(engine: &mut Engine) {
     engine.register_fn("to_string", |_missing: ()| String::new());
     engine.register_fn("to_string", |list: &mut Array| format!("[{} values]", list.len()));
     engine.register_fn("to_string", |map: &mut Map| format!("#{{{} values}}", map.len()));
+}
+
+fn within(item: &Dynamic, range: &impl RangeBounds<INT>) -> bool {
+    item.as_int().is_ok_and(|number| range.contains(&number))
 }
 
 /// Equality of plain values; lists and objects equal nothing.
@@ -238,3 +242,6 @@ fn percent(ctx: &NativeCallContext<'_>, rate: FLOAT) -> Fallible<String> {
     }
     Ok(format!("{}%", (rate * 100.0).round()))
 }
+
+#[cfg(test)]
+mod tests;
