@@ -53,17 +53,25 @@ impl Held {
     }
 }
 
+/// A body that is refused unread is passed over up to this many times the route's limit.
+const PASSED_OVER: usize = 2;
+
 /// Reads and parses one request.
 pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Received, Problem> {
     let limit = match purpose {
         Purpose::Message => api.settings.bodies.message_bytes,
         Purpose::Decision | Purpose::Explain => api.settings.bodies.decision_bytes,
     };
-    check_media_type(request.headers())?;
-    if announced_length(request.headers()).is_some_and(|length| length > limit) {
-        return Err(too_large(limit));
-    }
     let within = api.settings.pace.body;
+    let announced = announced_length(request.headers()).filter(|length| *length > limit);
+    let refused = match check_media_type(request.headers()) {
+        Ok(()) => announced.map(|_| too_large(limit)),
+        Err(wrong) => Some(wrong),
+    };
+    if let Some(problem) = refused {
+        pass_over(request, limit.saturating_mul(PASSED_OVER), within).await;
+        return Err(problem);
+    }
     let (bytes, held) = tokio::time::timeout(within, read(request.into_body(), limit, &api.held))
         .await
         .map_err(|_| too_slow(within))??;
@@ -74,6 +82,26 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         parsed.map_err(|_| Problem::internal())?
     };
     Ok(Received { asked: asked?, _held: held })
+}
+
+/// Lets a refused body come and keeps none of it: a caller who is still writing when the connection closes sees
+/// a broken pipe and never the reason. Who asked first (`Expect: 100-continue`) sends nothing.
+async fn pass_over(request: Request, most: usize, within: Duration) {
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let mut body = request.into_body();
+    let reading = async {
+        let mut passed = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            passed += frame.data_ref().map_or(0, |data| data.len());
+            if passed > most {
+                return;
+            }
+        }
+    };
+    // Late or never: the answer is the same.
+    let _ = tokio::time::timeout(within, reading).await;
 }
 
 async fn read(

@@ -25,6 +25,7 @@ use crate::request::{Purpose, wire};
         (status = 400, description = "Not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "More than 1 MiB", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Not `application/json`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Faults in the request, or no channel left", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]

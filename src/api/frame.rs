@@ -79,7 +79,7 @@ fn guard(api: &Api, request: &Request) -> Result<(), Problem> {
     if named.is_some_and(known) && target.is_none_or(known) {
         return Ok(());
     }
-    let detail = "the Host header names no host that this daemon answers for; add it to `hosts` in \
+    let detail = "the Host header names no host that this daemon answers for; add it to `allowed_hosts` in \
                   orchestrator.toml if it is right";
     Err(Problem::new(Kind::Forbidden, detail))
 }

@@ -48,6 +48,7 @@ const LIMIT_MAX: u32 = 200;
         (status = 400, description = "Not JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
         (status = 413, description = "More than 16 MiB", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Not `application/json`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "Faults in the request, no channel left (kept as skipped), or a key used before for another body", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "Nothing was done, or it is unknown: repeat with the same key", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -108,7 +109,7 @@ impl Api {
 
 /// One message: where it stands, its attempts, its timeline and why it went where it went.
 #[utoipa::path(
-    get, path = "/v1/messages/{id}", tag = "messages",
+    get, path = "/v1/messages/{id}", tag = "messages", operation_id = "showMessage",
     params(("id" = String, Path, description = "`msg_` and 32 hex digits")),
     responses(
         (status = 200, description = "The message", body = MessageDetail),
@@ -126,7 +127,7 @@ pub async fn show(
 
 /// Messages, newest first.
 #[utoipa::path(
-    get, path = "/v1/messages", tag = "messages",
+    get, path = "/v1/messages", tag = "messages", operation_id = "listMessages",
     params(
         ("tenant" = Option<String>, Query, description = "One tenant's only; with a key, its own"),
         ("recipient" = Option<String>, Query, description = "One prospectId's only"),

@@ -6,7 +6,7 @@
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::{Fault, wire};
+use super::{Fault, shapes::Object, wire};
 use crate::domain::suggest::nearest;
 
 /// The most faults that are looked for: more help nobody.
@@ -38,8 +38,8 @@ pub fn read(mut value: Value) -> (wire::Request, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut taken = Taken::default();
     while faults.len() < FAULTS_MAX {
-        let error = match serde_path_to_error::deserialize::<_, wire::Request>(&value) {
-            Ok(request) => return (request, faults),
+        let error = match serde_path_to_error::deserialize::<_, Object<wire::Request>>(&value) {
+            Ok(Object(request)) => return (request, faults),
             Err(error) => error,
         };
         let steps = steps(error.path());
@@ -121,7 +121,8 @@ fn in_words(message: &str) -> (String, Option<String>) {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let misspelt = message.starts_with("unknown field") || message.starts_with("unknown variant");
     let Some((word, known)) = quoted.split_first().filter(|_| misspelt) else {
-        return (message.to_owned(), None);
+        // The one Rust type that a caller can meet.
+        return (message.replace("expected u32", "expected a whole number, 0 or more"), None);
     };
     let kind = if message.starts_with("unknown field") { "unknown field" } else { "unknown value" };
     let hint = match nearest(word, known.iter().copied()) {

@@ -11,6 +11,7 @@ use crate::domain::{facts::Facts, message::MessageRequest};
 
 mod convert;
 mod faults;
+mod shapes;
 pub mod wire;
 
 /// Levels of nesting that a request may have (details.md section 2).
@@ -63,8 +64,10 @@ pub enum RequestError {
 /// to find every fault.
 pub fn parse(bytes: &[u8], purpose: Purpose) -> Result<Asked, RequestError> {
     faults::check_depth(bytes, DEPTH_MAX).map_err(RequestError::Syntax)?;
-    let refused = match serde_json::from_slice::<wire::Request>(bytes) {
-        Ok(request) => return convert::to_domain(request, purpose).map_err(RequestError::Faults),
+    let refused = match serde_json::from_slice::<shapes::Object<wire::Request>>(bytes) {
+        Ok(shapes::Object(request)) => {
+            return convert::to_domain(request, purpose).map_err(RequestError::Faults);
+        }
         Err(refused) => refused,
     };
     let value: serde_json::Value =

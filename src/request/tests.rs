@@ -99,6 +99,36 @@ fn every_fault_is_told_at_once_with_its_pointer() {
 }
 
 #[test]
+fn an_array_is_no_object_however_its_elements_fit() {
+    let whole = json!([{ "tenantId": "t", "prospectId": "p" }, { "body": "x" }]);
+    let place = |found: Vec<(String, String, Option<String>)>| found[0].clone();
+    let (pointer, detail, _) = place(faults(whole, Purpose::Decision));
+    assert_eq!((pointer.as_str(), detail.as_str()), ("", "invalid type: sequence, expected an object"));
+
+    let (context, content) = (json!({ "tenantId": "t", "prospectId": "p" }), json!({ "body": "x" }));
+    let base = json!({ "context": context, "content": content });
+    for (pointer, fits) in [
+        ("/context", json!(["t", "p"])),
+        ("/content", json!(["subject", "body"])),
+        ("/context/priority", json!(["urgent", 5])),
+        ("/context/preferences", json!([["sms"]])),
+    ] {
+        let mut request = base.clone();
+        let (above, field) = pointer.rsplit_once('/').unwrap();
+        request.pointer_mut(above).unwrap()[field] = fits;
+        assert_eq!(place(faults(request, Purpose::Decision)).0, pointer);
+    }
+    let mut request = base.clone();
+    request["content"]["attachments"] = json!([["a.pdf", "JVBERg=="]]);
+    assert_eq!(place(faults(request, Purpose::Decision)).0, "/content/attachments/0");
+
+    let mut nulls = base;
+    nulls["context"]["priority"] = json!(null);
+    nulls["content"]["attachments"] = json!(null);
+    assert!(parse(nulls.to_string().as_bytes(), Purpose::Message).is_ok());
+}
+
+#[test]
 fn each_purpose_takes_what_it_may() {
     let base = json!({ "context": { "tenantId": "t", "prospectId": "p" } });
     assert!(parse_value(base.clone(), Purpose::Decision).is_ok());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::shapes;
 use crate::domain::{
     channel::Channel,
     message::{MessageKind, Origin, Priority},
@@ -17,8 +18,10 @@ use crate::domain::{
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
-    #[schema(required)]
+    #[schema(required, nullable = false)]
+    #[serde(default, deserialize_with = "shapes::object")]
     pub context: Option<Context>,
+    #[serde(default, deserialize_with = "shapes::object")]
     pub content: Option<Content>,
     /// Decide as if it were this instant (RFC 3339). Decisions only.
     #[schema(example = "2025-11-14T23:00:00+01:00")]
@@ -42,9 +45,9 @@ pub struct Request {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Context {
-    #[schema(required, example = "tenant_123")]
+    #[schema(required, nullable = false, example = "tenant_123")]
     pub tenant_id: Option<String>,
-    #[schema(required, example = "prospect_456")]
+    #[schema(required, nullable = false, example = "prospect_456")]
     pub prospect_id: Option<String>,
     pub prospect_name: Option<String>,
     /// Any written form; national forms are read with the tenant's region.
@@ -56,7 +59,9 @@ pub struct Context {
     /// A chat id, or `@name`.
     pub prospect_telegram: Option<String>,
     pub message_type: Option<MessageKind>,
+    #[serde(default, deserialize_with = "shapes::object")]
     pub priority: Option<PriorityField>,
+    #[serde(default, deserialize_with = "shapes::object")]
     pub preferences: Option<Preferences>,
     /// An IANA zone; the tenant's where it is missing.
     #[schema(example = "Europe/Paris")]
@@ -105,18 +110,19 @@ pub struct Content {
     #[schema(example = "APPOINTMENT_REMINDER_24H")]
     pub template_id: Option<String>,
     /// Values for the template.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default, deserialize_with = "shapes::objects")]
     pub attachments: Option<Vec<Attachment>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Attachment {
-    #[schema(required, example = "brochure.pdf")]
+    #[schema(required, nullable = false, example = "brochure.pdf")]
     pub filename: Option<String>,
     /// Base64.
-    #[schema(required)]
+    #[schema(required, nullable = false)]
     pub content: Option<String>,
     #[schema(example = "application/pdf")]
     pub content_type: Option<String>,

@@ -23,10 +23,12 @@ async fn the_document_names_every_route_and_the_router_answers_each() {
         .unwrap()
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap().matches("#[utoipa::path(").count())
         .sum();
-    let mut operations = 0;
+    let (mut operations, mut names) = (0, BTreeSet::new());
     for (path, item) in served["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             operations += 1;
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "OpenAPI wants names that are unique: {name} of {method} {path}");
             assert!(operation["responses"]["200"].is_object(), "{method} {path}");
             let path = path.replace("{id}", "msg_1").replace("{tenant}", "acme");
             let request =
@@ -61,6 +63,24 @@ fn every_reference_of_the_document_leads_somewhere() {
         let pointer = reference.strip_prefix('#').expect("references stay in the document");
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
+}
+
+#[test]
+fn the_document_requires_nothing_that_the_examples_leave_out() {
+    let document = serde_json::to_value(document()).unwrap();
+    for name in ["appointment", "fallback", "marketing", "quiet_hours", "urgent"] {
+        let request = example(name);
+        for (schema, part) in
+            [("Request", &request), ("Context", &request["context"]), ("Content", &request["content"])]
+        {
+            let required = document.pointer(&format!("/components/schemas/{schema}/required"));
+            for field in required.and_then(Value::as_array).into_iter().flatten() {
+                assert!(part.get(field.as_str().unwrap()).is_some(), "{field} of {schema} in {name}");
+            }
+        }
+    }
+    let required = document.pointer("/components/schemas/Context/required").unwrap();
+    assert_eq!(*required, serde_json::json!(["tenantId", "prospectId"]));
 }
 
 #[tokio::test]

@@ -225,6 +225,22 @@ async fn a_slow_body_is_answered_and_cut_off() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_refused_unread_may_still_be_written() {
+    let served = Served::new(|settings| settings.bodies.decision_bytes = 200_000).await;
+    for (head, length, status) in
+        [("content-type: text/plain", 200_000, 415), ("content-type: application/json", 390_000, 413)]
+    {
+        let mut stream = served.connect().await;
+        let head =
+            format!("POST /v1/decisions HTTP/1.1\r\nhost: o\r\n{head}\r\ncontent-length: {length}\r\n\r\n");
+        write(&mut stream, &head).await;
+        // More than the socket holds unread: it would block, or break, if nobody took it.
+        write(&mut stream, &"x".repeat(length)).await;
+        assert!(answer(&mut stream).await.starts_with(&format!("HTTP/1.1 {status} ")));
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_does_not_read_is_cut_off() {
     let served = Served::new(|s| s.pace = Pace { write: QUICK.write, ..PATIENT }).await;
     let mut stream = served.connect().await;
