@@ -104,7 +104,7 @@ fn lock(database: &Path) -> Result<FileLock, StoreError> {
             "" => String::new(),
             pid => format!(" (pid {pid})"),
         };
-        return Err(StoreError::Unusable(format!(
+        return Err(StoreError::Unavailable(format!(
             "another orchestrator{who} uses {}: stop it, or name another database",
             database.display()
         )));

@@ -152,6 +152,10 @@ impl Drop for SqlStore {
 
 fn cannot_open(what: &str, fault: Fault) -> StoreError {
     let why = match fault {
+        // Nobody answers there: it may be a database that starts a moment later.
+        Fault::Sql(error @ sqlx::Error::Io(_)) => {
+            return StoreError::Unavailable(format!("{what} does not answer: {error}"));
+        }
         Fault::Sql(error) => error.to_string(),
         Fault::Corrupt(why) => why,
     };

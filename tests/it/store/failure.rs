@@ -174,10 +174,18 @@ async fn a_transaction_that_sqlite_rolled_back_is_refused_and_the_next_one_is_no
 async fn a_second_daemon_is_refused() {
     let base = Base::sqlite();
     let store = base.open().await;
-    let words = refusal(&base.url(), OpenOptions::default()).await;
-    assert!(words.contains(&format!("another orchestrator (pid {}) uses", std::process::id())), "{words}");
+    let error = open(&base.url(), OpenOptions::default()).await.err().expect("it is taken");
+    let words = format!("another orchestrator (pid {}) uses", std::process::id());
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains(&words)), "{error:?}");
     store.close().await;
     base.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_may_answer_later() {
+    // Port 1 is nobody's.
+    let error = open("postgres://o@127.0.0.1:1/o", OpenOptions::default()).await.err().unwrap();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("does not answer")), "{error:?}");
 }
 
 #[tokio::test]
