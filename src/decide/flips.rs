@@ -11,6 +11,7 @@ use crate::{
         channel::{Channel, PerChannel},
         decision::Decision,
         message::{Content, MessageKind, MessageRequest, Priority},
+        segments::segments,
     },
     policy::bundle::{Bundle, Opinion},
 };
@@ -162,10 +163,13 @@ impl Search<'_> {
 
     fn length(&self) -> Option<Flip> {
         let now = self.input.profile.characters;
-        let (to, segments) = if now > SHORT { (SHORT, 1) } else { (SHORT + 1, 2) };
+        let to = if now > SHORT { SHORT } else { SHORT + 1 };
+        // The caller's own text, cut or drawn out: what its characters take in segments counts, too.
+        let body = &self.input.request.content.body;
+        let text: String = body.chars().chain(std::iter::repeat('x')).take(to as usize).collect();
         let mut input = self.input.clone();
         input.profile.characters = to;
-        input.profile.segments = segments;
+        input.profile.segments = segments(&text).1;
         (now > 0).then(|| self.flip("content.body length", json!(now), json!(to), &self.request(), &input))?
     }
 

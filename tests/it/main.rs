@@ -5,6 +5,7 @@ mod decisions;
 mod delivery;
 mod documents;
 mod drivers;
+mod flips;
 mod points;
 mod sandbox;
 mod static_check;

@@ -45,3 +45,23 @@ fn reports_are_camel_case_json_and_filter_by_tenant() {
     assert!(!report.ok);
     assert!(report.problems.iter().any(|p| p.code == "no-such-tenant" && p.file == "tenants/nobody.toml"));
 }
+
+#[test]
+fn a_failed_test_names_each_ground_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let availability = std::fs::read_to_string(shipped().join("criteria/availability.rhai")).unwrap();
+    file("criteria/availability.rhai", &availability);
+    file("default.toml", "[weights]\navailability = 0\n");
+    file("tenants/acme.toml", "");
+    let test = "[[test]]\nname = \"no\"\ntenant = \"acme\"\nexpect = { channel = \"sms\" }\n";
+    file("tests/t.toml", &format!("{test}[test.context]\nprospectId = \"p\"\n"));
+    let report = run_tests(folder.path(), PolicyEnvironment::default(), None);
+    let told = serde_json::to_string(&report).unwrap();
+    assert!(told.contains("out: Contact info not available"), "{told}");
+    assert!(!told.contains("not available; Contact info"), "{told}");
+}

@@ -158,7 +158,8 @@ fn line(decision: &Decision, channel: &ChannelDecision) -> String {
     if !channel.eligible {
         words.extend(channel.gates.iter().map(|gate| format!("out: {}", gate.reason)));
     }
-    if !channel.reason.is_empty() {
+    // A veto is a gate too: said once is enough.
+    if !channel.reason.is_empty() && channel.gates.iter().all(|gate| gate.reason != channel.reason) {
         words.push(channel.reason.clone());
     }
     if let Some(until) = channel.held_until {
