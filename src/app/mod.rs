@@ -81,6 +81,9 @@ impl App {
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
+            // Longer than the longest last step of any driver, whatever its settings say.
+            lease_seconds: WorkerSettings::least_lease_seconds(&drivers)
+                .max(WorkerSettings::default().lease_seconds),
             ..WorkerSettings::default()
         };
         settings.check(&drivers).map_err(StartError::Unusable)?;
