@@ -43,9 +43,9 @@ pub enum Door {
 
 /// Said to whom there is no room for.
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-Retry-After: 2\r\nConnection: close\r\nContent-Length: 188\r\n\r\n\
+Retry-After: 2\r\nConnection: close\r\nContent-Length: 180\r\n\r\n\
 {\"type\":\"/problems/unavailable\",\"title\":\"The daemon cannot take this now\",\"status\":503,\
-\"detail\":\"too many connections are open: reuse them, or try again\",\"instance\":\"\",\"errors\":[]}     ";
+\"detail\":\"too many connections are open: reuse them, or try again\",\"instance\":\"\",\"errors\":[]}";
 
 /// How long accepting rests when the system has no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);

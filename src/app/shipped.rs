@@ -13,8 +13,13 @@ macro_rules! texts {
     };
 }
 
-const EXAMPLES: &[(&str, &str)] =
-    texts!["tenants/tenant_123.toml", "tests/brief.toml", "tests/people.toml", "tests/use_cases.toml"];
+const EXAMPLES: &[(&str, &str)] = texts![
+    "schema/policy.schema.json",
+    "tenants/tenant_123.toml",
+    "tests/brief.toml",
+    "tests/people.toml",
+    "tests/use_cases.toml"
+];
 
 /// Writes them to `folder`, which is made. Built aside and renamed, so that half of it is never there.
 pub fn write(folder: &Path) -> io::Result<()> {

@@ -145,19 +145,19 @@ impl Worker {
         match intent {
             Ok(Intent::Recorded(open)) => return Ok(Some(open)),
             Ok(Intent::Lost) | Err(StoreError::LeaseLost(_)) => {
-                tracing::info!(message = %claimed.id, "cancelled or taken over before it was sent");
+                tracing::info!(message_id = %claimed.id, "cancelled or taken over before it was sent");
             }
             Ok(Intent::Suppressed(why)) => {
                 let next = without_attempt(&Standing::of(claimed), now, why, Status::Skipped);
                 self.advance(claimed, &next).await?;
             }
             Err(StoreError::Unavailable(why)) => {
-                tracing::warn!(message = %claimed.id, why, "the intent was not recorded: nothing was sent");
+                tracing::warn!(message_id = %claimed.id, why, "the intent was not recorded: nothing was sent");
                 let reason = "the database was unavailable".to_owned();
                 self.advance(claimed, &Next::HoldUntil { at: now, reason }).await?;
             }
             Err(StoreError::Corrupt(why)) => {
-                tracing::error!(message = %claimed.id, why, "the intent was not recorded: nothing was sent");
+                tracing::error!(message_id = %claimed.id, why, "the intent was not recorded: nothing was sent");
             }
             Err(fatal) => return Err(fatal),
         }
@@ -166,7 +166,7 @@ impl Worker {
 
     /// A next step without an attempt.
     async fn advance(&self, claimed: &Claimed, next: &Next) -> Result<()> {
-        tracing::info!(message = %claimed.id, next = word(next), "no attempt now");
+        tracing::info!(message_id = %claimed.id, next = word(next), "no attempt now");
         let write = Write::Advance { next, now: self.clock.now() };
         self.until_written(claimed, write).await?;
         Ok(())
@@ -182,17 +182,17 @@ impl Worker {
                 Ok(intent) => break intent,
                 Err(StoreError::Unavailable(why)) => {
                     counted.get_or_insert_with(|| Unwritten::count(&self.unwritten));
-                    tracing::warn!(message = %claimed.id, why, "an outcome waits to be written");
+                    tracing::warn!(message_id = %claimed.id, why, "an outcome waits to be written");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(longest);
                 }
                 Err(StoreError::LeaseLost(_)) => {
                     let what = "its lease was lost: the outcome settles its own attempt only";
-                    tracing::warn!(message = %claimed.id, what);
+                    tracing::warn!(message_id = %claimed.id, what);
                     break None;
                 }
                 Err(StoreError::Corrupt(why)) => {
-                    tracing::error!(message = %claimed.id, why, "an outcome cannot be written");
+                    tracing::error!(message_id = %claimed.id, why, "an outcome cannot be written");
                     break None;
                 }
                 Err(fatal) => return Err(fatal),
@@ -240,7 +240,7 @@ impl Drop for Unwritten<'_> {
 
 impl Trying<'_> {
     fn intent(&self, at: DateTime<Utc>) -> IntentRecord {
-        let zone = parse_time_zone(&self.claimed.plan.time_zone).unwrap_or(chrono_tz::UTC);
+        let zone = parse_time_zone(&self.claimed.plan.budget_time_zone).unwrap_or(chrono_tz::UTC);
         IntentRecord {
             attempt: self.outbound.attempt,
             channel: self.outbound.channel,
@@ -259,7 +259,7 @@ impl Trying<'_> {
             Outcome::Failed { error, .. } => (class_word(error.class), error.code.as_deref()),
         };
         tracing::info!(
-            message = %self.claimed.id,
+            message_id = %self.claimed.id,
             channel = %self.outbound.channel,
             driver = self.driver.name(),
             attempt,

@@ -84,7 +84,9 @@ pub fn after_attempt(standing: &Standing<'_>, outcome: &Outcome, now: DateTime<U
         ErrorClass::Misconfigured => MISCONFIGURED_WAIT,
     };
     let Some(delay) = retry_delay(standing) else {
-        return fall_back(standing, now, format!("{reason} (no retry left)"), Status::Failed);
+        let wanted = standing.current().and_then(|hop| hop.after_retries);
+        let reason = format!("{reason} (no retry left)");
+        return fall_back_to(standing, wanted, now, reason, Status::Failed);
     };
     let told = retry_after_seconds.map_or(0, |seconds| seconds.clamp(1, RETRY_AFTER_MAX));
     let lengthened = f64::from(delay) * (1.0 + JITTER * jitter.clamp(0.0, 1.0));
@@ -108,7 +110,19 @@ fn retry_delay(standing: &Standing<'_>) -> Option<u32> {
 
 /// The next hop at once, where the plan has one and the time and the count allow it; else the end.
 fn fall_back(standing: &Standing<'_>, now: DateTime<Utc>, reason: String, end: Status) -> Next {
-    let hop = standing.hop.saturating_add(1);
+    fall_back_to(standing, None, now, reason, end)
+}
+
+/// The wanted hop, where it lies ahead; else the next one.
+fn fall_back_to(
+    standing: &Standing<'_>,
+    wanted: Option<u16>,
+    now: DateTime<Utc>,
+    reason: String,
+    end: Status,
+) -> Next {
+    let next = standing.hop.saturating_add(1);
+    let hop = wanted.filter(|wanted| *wanted > next).unwrap_or(next);
     if usize::from(hop) >= standing.plan.hops.len() || standing.attempts + 1 >= ATTEMPTS_MAX {
         return Next::End { status: end, reason };
     }

@@ -36,6 +36,7 @@ fn hop(channel: Channel) -> Hop {
         quiet_hours: None,
         french_legal_window: false,
         retry_delays: vec![60, 300, 900],
+        after_retries: None,
         on_unknown: OnUnknown::ResendOnce,
     }
 }
@@ -49,6 +50,7 @@ fn plan(now: DateTime<Utc>) -> Plan {
         deadline: now + TimeDelta::hours(24),
         class: MessageClass::Transactional,
         time_zone: "Europe/Paris".into(),
+        budget_time_zone: "Europe/Paris".into(),
     }
 }
 
@@ -100,6 +102,19 @@ const AFTER_ATTEMPT: &[AttemptCase] = &[
     (ErrorClass::Unknown, 0, 3, 86_400, "settle 300"),
     (ErrorClass::Unknown, 1, 0, -1, "settle 300"),
 ];
+
+#[test]
+fn used_up_retries_go_where_the_tenant_said_and_a_refusal_goes_to_the_next() {
+    let now = at(NOON);
+    let mut plan = plan(now);
+    plan.hops.push(hop(Channel::WhatsApp));
+    plan.hops[0].after_retries = Some(2);
+    let used_up = Standing { attempts_on_hop: 3, ..standing(&plan) };
+    let after =
+        |standing: &Standing<'_>, class| shape(&after_attempt(standing, &failed(class), now, 0.0), now);
+    assert_eq!(after(&used_up, ErrorClass::Temporary), "fallback 2 in 0");
+    assert_eq!(after(&used_up, ErrorClass::Permanent), "fallback 1 in 0");
+}
 
 #[test]
 fn after_an_attempt() {

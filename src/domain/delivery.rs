@@ -116,8 +116,10 @@ pub struct Plan {
     /// No attempt starts after this moment; every message has one.
     pub deadline: DateTime<Utc>,
     pub class: MessageClass,
-    /// The IANA zone in which local hours are read.
+    /// The IANA zone in which the recipient's local hours are read.
     pub time_zone: String,
+    /// The IANA zone of the tenant, in whose days money is counted.
+    pub budget_time_zone: String,
 }
 
 /// One channel of a plan.
@@ -139,6 +141,8 @@ pub struct Hop {
     pub french_legal_window: bool,
     /// Seconds to wait before each retry; its length is the most retries on this channel.
     pub retry_delays: Vec<u32>,
+    /// The hop to go to when the retries are used up, an index into the plan; none: the next one.
+    pub after_retries: Option<u16>,
     /// What an unknown outcome leads to here.
     pub on_unknown: OnUnknown,
 }

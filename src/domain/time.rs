@@ -110,8 +110,9 @@ pub struct Hold {
 /// window for marketing SMS where that binds it too.
 pub fn hold_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Hold> {
     let (mut free, mut why) = (at, None);
-    // Each rule may end inside the other one; two rounds settle any pair, four leave room.
-    for _ in 0..4 {
+    // Each rule may end inside the other one. Each round moves forward, and a fortnight of rounds is more than
+    // Sundays and holidays can make.
+    for _ in 0..14 {
         let quiet_end = quiet.and_then(|hours| hours.end_after(free, zone)).map(|end| (end, "quiet hours"));
         let legal = french_window.then(|| french_marketing_sms_allowed_from(free, zone)).flatten();
         let legal = legal.map(|from| (from, "no marketing SMS in France"));

@@ -22,8 +22,12 @@ use crate::domain::{
     message::MessageRequest,
 };
 
-/// Crashes of its worker after which a message is left to a person.
-const CRASHES_MAX: i64 = 3;
+/// A message is left to a person once its count of crashes is this: after three crashes of a worker that had
+/// nothing else in hand. A crash in company counts once, as a suspicion: a daemon that is killed again and again
+/// must not set aside what merely waited its turn.
+const CRASHES_MAX: i64 = 4;
+/// Claims older than this, in milliseconds, are no suspects when their worker ends: what kills, kills at once.
+const SUSPECT_MS: i64 = 2_000;
 
 /// Rows of one statement in a recovery: thousands of stuck leases are worked off without holding the writer.
 const RECOVERED_AT_ONCE: u32 = 500;
@@ -141,7 +145,7 @@ macro_rules! claim_sql {
         concat!(
             "WITH picked AS MATERIALIZED (SELECT m.id FROM messages m \
              WHERE m.due_at <= $1 AND m.status IN ('queued', 'held', 'retrying', 'unknown') \
-             AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
+             AND (m.crashes > 0) = ($5 > 0) AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
              WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
              AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
              AND (o.id < m.id OR o.lease_until IS NOT NULL))) \
@@ -159,9 +163,15 @@ impl Operation for Claim {
     type Answer = Vec<Taken>;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
-        give_back(link, None, self.now).await?;
+        let left = lapsed(link, None, self.now, "m.open_attempt IS NULL").await?;
+        give_back(link, left, self.now).await?;
         let sql = if link.locks_rows() { claim_sql!("FOR UPDATE OF m SKIP LOCKED") } else { claim_sql!("") };
-        let values = values![self.now, self.worker.as_str(), self.lease_until, self.most];
+        let (suspects, most) = match self.suspects(link).await? {
+            Suspects::None => (0_i64, self.most),
+            Suspects::Alone => (1, 1),
+            Suspects::Wait => return Ok(Vec::new()),
+        };
+        let values = values![self.now, self.worker.as_str(), self.lease_until, most, suspects];
         let mut taken = Vec::new();
         for row in link.rows(sql, values).await? {
             taken.push(Taken {
@@ -255,22 +265,63 @@ pub(super) async fn of_messages(
     link.rows(AssertSqlSafe(sql), values.collect()).await
 }
 
-/// Claims whose lease ran out, or all of one worker's, that have no intent: due again, or, after the third time,
-/// set aside.
-async fn give_back(link: &mut Link<'_>, owner: Option<&str>, now: DateTime<Utc>) -> Result<Recovered, Fault> {
+/// Whether a message that saw a crash is due, and may be tried now.
+enum Suspects {
+    None,
+    /// One is due, and the worker has nothing else fresh in hand: it is tried alone.
+    Alone,
+    /// One is due: nothing new is begun until what the worker has in hand is done, or has shown itself harmless.
+    Wait,
+}
+
+impl Claim {
+    async fn suspects(&self, link: &mut Link<'_>) -> Result<Suspects, Fault> {
+        let due = "SELECT COUNT(*) FROM messages WHERE due_at <= $1 AND crashes > 0 \
+                   AND status IN ('queued', 'held', 'retrying', 'unknown')";
+        if count(link, due, values![self.now]).await? == 0 {
+            return Ok(Suspects::None);
+        }
+        let fresh = "SELECT COUNT(*) FROM messages WHERE lease_owner = $1 AND lease_until > $2";
+        let since = self.lease_until - TimeDelta::milliseconds(SUSPECT_MS);
+        let fresh = count(link, fresh, values![self.worker.as_str(), since]).await?;
+        Ok(if fresh == 0 { Suspects::Alone } else { Suspects::Wait })
+    }
+}
+
+async fn count(link: &mut Link<'_>, sql: &'static str, values: Vec<Value>) -> Result<i64, Fault> {
+    Ok(link.row(sql, values).await?.map(|row| row.int(0)).transpose()?.unwrap_or(0))
+}
+
+/// A claim that its worker left behind.
+struct Lapsed {
+    id: String,
+    /// Its count of crashes, this one included.
+    crashes: i64,
+}
+
+impl Lapsed {
+    fn is_poison(&self) -> bool {
+        self.crashes >= CRASHES_MAX
+    }
+}
+
+/// Claims that have no intent are due again, or, where they are what ends their workers, set aside.
+async fn give_back(link: &mut Link<'_>, left: Vec<Lapsed>, now: DateTime<Utc>) -> Result<Recovered, Fault> {
     let mut found = Recovered::default();
-    for id in lapsed(link, owner, now, "open_attempt IS NULL").await? {
-        let sql = "UPDATE messages SET crashes = crashes + 1, fence = fence + 1, lease_owner = NULL, \
-             lease_until = NULL, due_at = CASE WHEN crashes + 1 >= $3 THEN NULL ELSE $2 END, \
-             status = CASE WHEN crashes + 1 >= $3 THEN 'quarantined' WHEN status = 'unknown' THEN 'unknown' \
-             ELSE 'queued' END WHERE id = $1 RETURNING status";
-        let status = link.row(sql, values![id.as_str(), now, CRASHES_MAX]).await?;
-        if status.map(|row| row.text(0)).transpose()?.as_deref() == Some("quarantined") {
+    for lapsed in left {
+        let sql = "UPDATE messages SET crashes = $3, fence = fence + 1, lease_owner = NULL, \
+             lease_until = NULL, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
+             status = CASE WHEN $4 = 1 THEN 'quarantined' WHEN status = 'unknown' THEN 'unknown' \
+             ELSE 'queued' END WHERE id = $1";
+        let poison = lapsed.is_poison();
+        link.run(sql, values![lapsed.id.as_str(), now, lapsed.crashes, i64::from(poison)]).await?;
+        if poison {
             found.quarantined += 1;
-            quarantine_event(link, &id, now).await?;
+            quarantine_event(link, &lapsed.id, now).await?;
         } else {
             found.given_back += 1;
-            event(link, &id, now, "given_back", Some("its worker ended before anything was sent")).await?;
+            let detail = "its worker ended before anything was sent";
+            event(link, &lapsed.id, now, "given_back", Some(detail)).await?;
         }
     }
     Ok(found)
@@ -282,23 +333,31 @@ async fn lapsed(
     owner: Option<&str>,
     now: DateTime<Utc>,
     which: &'static str,
-) -> Result<Vec<String>, Fault> {
-    let locking = if link.locks_rows() { " FOR UPDATE SKIP LOCKED" } else { "" };
+) -> Result<Vec<Lapsed>, Fault> {
+    let locking = if link.locks_rows() { " FOR UPDATE OF m SKIP LOCKED" } else { "" };
     // One condition at a time: each has the index of leases to itself.
     let sql = format!(
-        "SELECT id FROM messages WHERE lease_until IS NOT NULL AND {which} AND {} ORDER BY lease_until LIMIT $2{locking}",
-        if owner.is_some() { "(lease_until <= $1 OR lease_owner = $3)" } else { "lease_until <= $1" }
+        "SELECT m.id, m.crashes, CAST(CASE WHEN EXISTS (SELECT 1 FROM messages o WHERE o.lease_until IS NOT NULL \
+         AND o.lease_owner = m.lease_owner AND o.id <> m.id AND o.lease_until > m.lease_until - {SUSPECT_MS}) \
+         THEN 1 ELSE 0 END AS BIGINT) FROM messages m WHERE m.lease_until IS NOT NULL AND {which} AND {} \
+         ORDER BY m.lease_until LIMIT $2{locking}",
+        if owner.is_some() { "(m.lease_until <= $1 OR m.lease_owner = $3)" } else { "m.lease_until <= $1" }
     );
     let mut values = values![now, RECOVERED_AT_ONCE];
     if let Some(owner) = owner {
         values.push(owner.into());
     }
     let found = link.rows(AssertSqlSafe(sql), values).await?;
-    found.iter().map(|row| row.text(0)).collect()
+    let read = |row: &super::database::Row| {
+        let (before, in_company) = (row.int(1)?, row.int(2)? != 0);
+        let crashes = if in_company { before.max(1) } else { before.max(1) + 1 };
+        Ok(Lapsed { id: row.text(0)?, crashes })
+    };
+    found.iter().map(read).collect()
 }
 
 async fn quarantine_event(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
-    let reason = "its worker ended three times while it had the message";
+    let reason = "its worker ended three times while it had this message alone in hand";
     link.run("UPDATE messages SET status_reason = $2 WHERE id = $1", values![id, reason]).await?;
     event(link, id, now, "quarantined", Some(reason)).await
 }
@@ -327,24 +386,28 @@ impl Operation for Recover {
     type Answer = Recovered;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Recovered, Fault> {
-        let mut found = give_back(link, self.owner.as_deref(), self.now).await?;
-        for id in lapsed(link, self.owner.as_deref(), self.now, "open_attempt IS NOT NULL").await? {
+        let owner = self.owner.as_deref();
+        // Both are read before either is touched: who was in company is seen only then.
+        let idle = lapsed(link, owner, self.now, "m.open_attempt IS NULL").await?;
+        let open = lapsed(link, owner, self.now, "m.open_attempt IS NOT NULL").await?;
+        let mut found = give_back(link, idle, self.now).await?;
+        for lapsed in open {
             let sql = "UPDATE attempts SET status = 'unknown', finished_at = $2 \
                        WHERE message_id = $1 AND status = 'intent'";
-            link.run(sql, values![id.as_str(), self.now]).await?;
-            let sql = "UPDATE messages SET crashes = crashes + 1, fence = fence + 1, lease_owner = NULL, \
-                 lease_until = NULL, open_attempt = NULL, \
-                 due_at = CASE WHEN crashes + 1 >= $3 THEN NULL ELSE $2 END, \
-                 status = CASE WHEN crashes + 1 >= $3 THEN 'quarantined' ELSE 'unknown' END \
-                 WHERE id = $1 RETURNING status";
-            let status = link.row(sql, values![id.as_str(), self.settle_at, CRASHES_MAX]).await?;
-            if status.map(|row| row.text(0)).transpose()?.as_deref() == Some("quarantined") {
+            link.run(sql, values![lapsed.id.as_str(), self.now]).await?;
+            let sql = "UPDATE messages SET crashes = $3, fence = fence + 1, lease_owner = NULL, \
+                 lease_until = NULL, open_attempt = NULL, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
+                 status = CASE WHEN $4 = 1 THEN 'quarantined' ELSE 'unknown' END WHERE id = $1";
+            let poison = lapsed.is_poison();
+            let values = values![lapsed.id.as_str(), self.settle_at, lapsed.crashes, i64::from(poison)];
+            link.run(sql, values).await?;
+            if poison {
                 found.quarantined += 1;
-                quarantine_event(link, &id, self.now).await?;
+                quarantine_event(link, &lapsed.id, self.now).await?;
             } else {
                 found.unknown += 1;
                 let detail = "its worker ended with an attempt open: it may or may not have been sent";
-                event(link, &id, self.now, "unknown", Some(detail)).await?;
+                event(link, &lapsed.id, self.now, "unknown", Some(detail)).await?;
             }
         }
         Ok(found)

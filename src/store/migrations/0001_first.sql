@@ -32,6 +32,8 @@ CREATE TABLE messages (
 
 CREATE INDEX messages_due ON messages (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX messages_leased ON messages (lease_until) WHERE lease_until IS NOT NULL;
+-- Messages that saw a crash: few, and asked for at every claim.
+CREATE INDEX messages_suspect ON messages (due_at) WHERE crashes > 0;
 CREATE INDEX messages_by_recipient ON messages (tenant, recipient, id);
 CREATE INDEX messages_in_order ON messages (tenant, ordering_key, id) WHERE ordering_key IS NOT NULL;
 

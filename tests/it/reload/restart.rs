@@ -75,7 +75,7 @@ async fn a_bundle_that_is_the_same_after_a_restart_has_the_same_version_and_age(
 async fn a_last_good_that_was_tampered_with_is_not_used() {
     let fixture = stopped(&[("tenants/acme.toml", &cost(7)), ("tenants/beta.toml", &cost(1))]).await;
     fixture.write("tenants/acme.toml", "[weights");
-    for text in fs::read_dir(fixture.base.path().join("state/policies/texts")).unwrap() {
+    for text in fs::read_dir(fixture.base.path().join("state/bundles/texts")).unwrap() {
         let path = text.unwrap().path();
         if fs::read_to_string(&path).unwrap() == cost(7) {
             fs::write(path, cost(9999)).unwrap();
@@ -89,7 +89,7 @@ async fn a_last_good_that_was_tampered_with_is_not_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_manifest_is_told_and_harms_nobody_else() {
     let fixture = stopped(&[("tenants/acme.toml", &cost(7)), ("tenants/beta.toml", &cost(1))]).await;
-    fs::write(fixture.base.path().join("state/policies/last-good/acme.json"), "{").unwrap();
+    fs::write(fixture.base.path().join("state/bundles/last-good/acme.json"), "{").unwrap();
     fixture.write("tenants/beta.toml", "[weights");
     let policies = Policies::open(options(fixture.base.path(), &fixture.folder)).unwrap();
     assert_eq!((cost_of(&policies, "acme"), cost_of(&policies, "beta")), (Some(7.0), Some(1.0)));

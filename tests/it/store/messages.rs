@@ -97,6 +97,7 @@ fn hop(channel: Channel, address: Address) -> Hop {
         quiet_hours: None,
         french_legal_window: false,
         retry_delays: vec![60, 300, 900],
+        after_retries: None,
         on_unknown: OnUnknown::ResendOnce,
     }
 }
@@ -117,6 +118,7 @@ pub fn message() -> NewMessage {
             deadline: at(86_400),
             class: MessageClass::Transactional,
             time_zone: "Europe/Paris".into(),
+            budget_time_zone: "Europe/Paris".into(),
         }),
         status: Status::Queued,
         status_reason: None,

@@ -75,6 +75,32 @@ async fn three_crashes_quarantine_and_others_flow(base: &Base) {
     store.close().await;
 }
 
+/// A daemon that is killed again and again sets nothing aside that merely waited its turn; what crashes it is
+/// found, because each suspect is then tried alone.
+async fn what_waited_in_company_is_tried_alone_and_not_set_aside(base: &Base) {
+    let store = base.open().await;
+    for _ in 0..3 {
+        store.accept(message()).await.unwrap();
+    }
+    assert_eq!(store.claim("w", at(0), 60, 10).await.unwrap().len(), 3);
+    let found = store.recover(Some("w"), at(1), at(300)).await.unwrap();
+    assert_eq!(found, Recovered { given_back: 3, ..Default::default() });
+    let alone = claim_one(&store, "w", at(2)).await;
+    assert!(store.claim("w", at(2), 60, 10).await.unwrap().is_empty(), "nothing beside a suspect");
+    // Two seconds on it has shown itself harmless, and the next one has its turn.
+    let next = claim_one(&store, "w", at(5)).await;
+    assert_ne!(next.id, alone.id);
+    for crash in 6..9 {
+        store.recover(Some("w"), at(crash), at(300)).await.unwrap();
+        let claimed = claim_one(&store, "w", at(crash)).await;
+        let later = Next::HoldUntil { at: at(crash), reason: "drain".into() };
+        store.advance(&claimed, &later, at(crash)).await.unwrap();
+    }
+    let states = store.count_by_status().await.unwrap();
+    assert!(states.iter().all(|(status, _)| *status != Status::Quarantined), "{states:?}");
+    store.close().await;
+}
+
 /// Crashes that follow each other count; a message that was handled in between starts anew.
 async fn a_settled_attempt_forgives_earlier_crashes(base: &Base) {
     let store = base.open().await;
@@ -152,6 +178,7 @@ super::on_both!(
     an_open_attempt_becomes_unknown_and_is_looked_at_later,
     a_worker_that_starts_again_takes_up_its_own,
     three_crashes_quarantine_and_others_flow,
+    what_waited_in_company_is_tried_alone_and_not_set_aside,
     a_settled_attempt_forgives_earlier_crashes,
     a_hundred_crashes_are_recovered_at_once,
     what_does_not_read_back_is_set_aside_for_a_person,
