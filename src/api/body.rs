@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
 };
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -23,6 +24,8 @@ use crate::request::{self, Asked, Purpose};
 const UNIT: usize = 1024;
 /// Above this a body is parsed on a thread of its own, so that other requests do not wait for it.
 const PARSE_INLINE_BYTES: usize = 256 << 10;
+/// Bodies that are no requests hold a word or two.
+const JSON_BYTES_MAX: usize = 64 << 10;
 
 /// The bytes of all bodies that are held now.
 #[derive(Clone, Debug)]
@@ -62,6 +65,36 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         Purpose::Message => api.settings.bodies.message_bytes,
         Purpose::Decision | Purpose::Explain => api.settings.bodies.decision_bytes,
     };
+    let (bytes, held) = receive_bytes(api, request, limit).await?;
+    let asked = if bytes.len() <= PARSE_INLINE_BYTES {
+        request::parse(&bytes, purpose)
+    } else {
+        let parsed = tokio::task::spawn_blocking(move || request::parse(&bytes, purpose)).await;
+        parsed.map_err(|_| Problem::internal())?
+    };
+    Ok(Received { asked: asked?, _held: held })
+}
+
+/// Reads a small JSON body of another shape. `expected` says what it should look like.
+pub async fn receive_json<T: DeserializeOwned>(
+    api: &Api,
+    request: Request,
+    expected: &str,
+) -> Result<T, Problem> {
+    let (bytes, _held) = receive_bytes(api, request, JSON_BYTES_MAX).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        if error.is_data() {
+            return Problem::fault("", error.to_string(), Some(format!("expected {expected}")));
+        }
+        Problem::new(Kind::BadSyntax, format!("not JSON: {error}; expected {expected}"))
+    })
+}
+
+async fn receive_bytes(
+    api: &Api,
+    request: Request,
+    limit: usize,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
     let within = api.settings.pace.body;
     let announced = announced_length(request.headers()).filter(|length| *length > limit);
     let refused = match check_media_type(request.headers()) {
@@ -72,16 +105,9 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         pass_over(request, limit.saturating_mul(PASSED_OVER), within).await;
         return Err(problem);
     }
-    let (bytes, held) = tokio::time::timeout(within, read(request.into_body(), limit, &api.held))
+    tokio::time::timeout(within, read(request.into_body(), limit, &api.held))
         .await
-        .map_err(|_| too_slow(within))??;
-    let asked = if bytes.len() <= PARSE_INLINE_BYTES {
-        request::parse(&bytes, purpose)
-    } else {
-        let parsed = tokio::task::spawn_blocking(move || request::parse(&bytes, purpose)).await;
-        parsed.map_err(|_| Problem::internal())?
-    };
-    Ok(Received { asked: asked?, _held: held })
+        .map_err(|_| too_slow(within))?
 }
 
 /// Lets a refused body come and keeps none of it: a caller who is still writing when the connection closes sees

@@ -27,6 +27,7 @@ mod policies;
 pub mod problem;
 pub mod settings;
 pub mod socket;
+mod versions;
 
 use auth::Scope;
 pub use counting::CountedQueue;
@@ -98,7 +99,13 @@ fn routes() -> Vec<Group> {
         ),
         group(
             Some(&[Scope::Admin]),
-            OpenApiRouter::default().routes(routes!(policies::reload)).routes(routes!(health::metrics)),
+            OpenApiRouter::default()
+                .routes(routes!(policies::reload))
+                .routes(routes!(versions::history))
+                .routes(routes!(versions::diff))
+                .routes(routes!(versions::rollback))
+                .routes(routes!(versions::forget))
+                .routes(routes!(health::metrics)),
         ),
     ]
 }

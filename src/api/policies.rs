@@ -20,7 +20,7 @@ use super::{
 use crate::{
     bundles::{
         counters::Cause,
-        status::{PoliciesStatus, TenantStatus},
+        status::{PoliciesStatus, TenantDetail},
     },
     domain::ids::TenantId,
 };
@@ -52,12 +52,12 @@ pub async fn list(State(api): State<Arc<Api>>, caller: Caller) -> Json<PoliciesS
     Json(seen_by(&caller, api.policies.status()))
 }
 
-/// The same for one tenant.
+/// The same for one tenant, with where each of its values came from.
 #[utoipa::path(
     get, path = "/v1/policies/{tenant}", tag = "policies",
     params(("tenant" = String, Path, description = "The tenant's id")),
     responses(
-        (status = 200, description = "The tenant's policy", body = TenantStatus),
+        (status = 200, description = "The tenant's policy", body = TenantDetail),
         (status = 404, description = "No such tenant", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
@@ -65,13 +65,18 @@ pub async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(tenant): Path<String>,
-) -> Result<Json<TenantStatus>, Problem> {
-    let Ok(id) = TenantId::parse(&tenant) else {
+) -> Result<Json<TenantDetail>, Problem> {
+    let id = tenant_of(&caller, &tenant)?;
+    api.policies.tenant_detail(&id).map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
+}
+
+/// The tenant of a path, if this caller may see it.
+pub fn tenant_of(caller: &Caller, tenant: &str) -> Result<TenantId, Problem> {
+    let Ok(id) = TenantId::parse(tenant) else {
         let shown: String = tenant.chars().take(80).collect();
         return Err(Problem::not_found(&format!("tenant {shown:?}")));
     };
-    let found = caller.may_see(&id).then(|| api.policies.tenant_status(&id)).flatten();
-    found.map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
+    if caller.may_see(&id) { Ok(id) } else { Err(Problem::unknown_tenant(&id)) }
 }
 
 /// Read the folder now, and answer once what is good of it is in force.

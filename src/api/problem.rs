@@ -61,6 +61,8 @@ kinds! {
     MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     NoChannel = "no-channel", UNPROCESSABLE_ENTITY, "No channel may be used";
     KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
+    TenantStillThere = "tenant-still-there", CONFLICT, "The tenant's file is still there";
+    VersionUnusable = "version-unusable", CONFLICT, "What is kept of the policy cannot be used";
     PoliciesRejected = "policies-rejected", UNPROCESSABLE_ENTITY, "The policy files have faults";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong in the daemon";
     /// Nothing was done.

@@ -23,6 +23,7 @@ mod drivers;
 pub mod logging;
 pub mod shipped;
 mod signals;
+mod versions;
 
 pub use drivers::make as make_drivers;
 pub use signals::Signals;
@@ -81,6 +82,9 @@ impl App {
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
+            // Longer than the longest last step of any driver, whatever its settings say.
+            lease_seconds: WorkerSettings::least_lease_seconds(&drivers)
+                .max(WorkerSettings::default().lease_seconds),
             ..WorkerSettings::default()
         };
         settings.check(&drivers).map_err(StartError::Unusable)?;
@@ -128,9 +132,15 @@ impl App {
 
     /// Runs until a signal, or until the database cannot be trusted.
     pub async fn run(self, mut signals: Signals) -> Ended {
-        let Self { policies, store, worker, api, listeners, shutdown, .. } = self;
+        let Self { policies, orchestrator, store, worker, api, listeners, shutdown, .. } = self;
         let mut failed = store.failed();
         let watching = tokio::spawn(Arc::clone(&policies).run(shutdown.clone()));
+        let noting = tokio::spawn(versions::note(
+            Arc::clone(&policies),
+            Arc::clone(&store),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
@@ -159,6 +169,7 @@ impl App {
             }
             let _ = serving.await;
             let _ = watching.await;
+            let _ = noting.await;
             None
         };
         tokio::select! {

@@ -14,7 +14,7 @@ use ring::digest::{Context, SHA256};
 
 use super::{
     folder::{Snapshot, names::Role},
-    policy_tests::{self, PolicyTest, TestFile},
+    policy_tests::{self, PolicyTest, TestDecision, TestFile},
     status::TestTally,
 };
 use crate::{
@@ -35,8 +35,8 @@ pub struct TestResult {
     pub line: usize,
     /// Expected and got, in words; empty: it passed.
     pub failures: Vec<String>,
-    /// Every channel of the decision, a line each.
-    pub table: Vec<String>,
+    /// Of a test that failed.
+    pub decision: Option<Box<TestDecision>>,
     /// The lines of scripts that gave a reason: `criteria/cost.rhai:9:5`.
     pub reasons: BTreeSet<String>,
 }
@@ -211,7 +211,7 @@ fn run_test(bundle: &Bundle, test: &PolicyTest) -> (TestResult, Option<Diagnosti
         file: test.file.clone(),
         line: test.line,
         failures: outcome.failures,
-        table: outcome.table,
+        decision: outcome.decision,
         reasons: outcome.reasons,
     };
     (result, outcome.fault)

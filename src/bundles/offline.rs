@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     folder::Snapshot,
     loader::{Judgement, Loaded, Loader},
+    policy_tests::TestDecision,
     status::{ActiveCriterion, TestTally},
 };
 use crate::{
@@ -72,9 +73,9 @@ pub struct TestLine {
     pub passed: bool,
     /// Expected and got, in words.
     pub failures: Vec<String>,
-    /// For a test that failed: every channel of the decision, a line each.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub decision: Vec<String>,
+    /// What a test that failed got instead, explained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Box<TestDecision>>,
 }
 
 /// Reason coverage: how many of the reasons that scripts can give were given in some test.
@@ -98,13 +99,14 @@ pub struct UncoveredReason {
     pub text: String,
 }
 
-fn load(folder: &Path, environment: PolicyEnvironment) -> Loaded {
+/// Reads and judges a whole folder.
+pub fn read_folder(folder: &Path, environment: PolicyEnvironment) -> Loaded {
     Loader::new(environment).load(&Snapshot::read(folder), &BTreeMap::new(), false)
 }
 
 /// Reads, compiles, checks and tests a folder, or one tenant of it.
 pub fn check_folder(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> FolderReport {
-    let loaded = load(folder, environment);
+    let loaded = read_folder(folder, environment);
     let mut problems = loaded.problems;
     let wanted = |tenant: &TenantId| only.is_none_or(|only| only == tenant);
     let tenants: Vec<TenantReport> = loaded
@@ -148,7 +150,7 @@ fn tenant_report(tenant: &TenantId, judgement: &Judgement) -> TenantReport {
 
 /// Runs every policy test, or those of one tenant, and says which reasons none of them produced.
 pub fn run_tests(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> TestReport {
-    let loaded = load(folder, environment);
+    let loaded = read_folder(folder, environment);
     let mut problems: Vec<Diagnostic> = loaded.problems;
     let mut tests = Vec::new();
     let mut coverage = CoverageCount::default();
@@ -166,7 +168,7 @@ pub fn run_tests(folder: &Path, environment: PolicyEnvironment, only: Option<&Te
             line: test.line,
             passed: test.failures.is_empty(),
             failures: test.failures.clone(),
-            decision: if test.failures.is_empty() { Vec::new() } else { test.table.clone() },
+            decision: test.decision.clone(),
         }));
     }
     problems.extend(missing(only, !found));

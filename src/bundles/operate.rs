@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::{
     core::Core,
+    counters::Cause,
     history::{FileDiff, HistoryEntry, diff},
     last_good::Manifest,
     reload::Policies,
     standing::Active,
-    status::{BundleSource, TenantStatus},
+    status::{BundleSource, TenantDetail, TenantStatus, origins},
 };
 use crate::domain::ids::TenantId;
 
@@ -36,8 +37,27 @@ impl Policies {
     /// # Errors
     /// `UnknownTenant`; `StillThere` while its file exists; `Unusable` where the state directory refuses.
     pub async fn forget(&self, tenant: &TenantId) -> Result<(), OperateError> {
-        let tenant = tenant.clone();
-        self.in_turn(move |core| core.forget(&tenant)).await
+        let forget = || {
+            let tenant = tenant.clone();
+            self.in_turn(move |core| core.forget(&tenant))
+        };
+        let done = forget().await;
+        if !matches!(done, Err(OperateError::StillThere(_))) {
+            return done;
+        }
+        // It may just have been removed, and nobody looked since.
+        self.core.counters.looked(Cause::Request);
+        self.settle_and_load(Cause::Request, false).await;
+        forget().await
+    }
+
+    /// One tenant's status, with where each value in force came from.
+    pub fn tenant_detail(&self, tenant: &TenantId) -> Option<TenantDetail> {
+        let state = self.core.state();
+        let standing = state.standings.get(tenant)?;
+        let active = standing.active.as_ref();
+        let origins = active.map(|active| origins(&active.bundle)).unwrap_or_default();
+        Some(TenantDetail { status: standing.status(tenant), origins })
     }
 
     /// Puts an earlier version in force until the tenant's files change. `version` may be the first digits.

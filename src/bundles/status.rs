@@ -1,9 +1,11 @@
 //! What is in force, since when, and why the files are not: the answer of every policies route and command.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::policy::diagnostic::Diagnostic;
+use crate::policy::{bundle::Bundle, diagnostic::Diagnostic};
 
 /// All tenants, and how the folder is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,21 @@ pub struct TenantStatus {
     pub candidate: Option<RejectedBundle>,
     /// Remarks on what is in force.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// One tenant, looked at closely.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TenantDetail {
+    #[serde(flatten)]
+    pub status: TenantStatus,
+    /// Where each value in force came from, by dotted key: `tenants/acme.toml:4`, the name of an environment
+    /// variable, or `built in`.
+    pub origins: BTreeMap<String, String>,
+}
+
+/// Where each value of a policy came from, by dotted key.
+pub fn origins(bundle: &Bundle) -> BTreeMap<String, String> {
+    bundle.origins().map(|(key, origin)| (key.to_owned(), origin.to_string())).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

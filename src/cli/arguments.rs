@@ -105,10 +105,15 @@ pub enum Command {
         orchestrator send request.json --key order-1234 --wait 10")]
     Send(SendArguments),
     /// Check a policies folder: every fault with its line and how to mend it.
-    #[command(after_help = "Examples:\n  orchestrator check\n  orchestrator check ./policies --json")]
+    #[command(
+        after_help = "Examples:\n  orchestrator check\n  orchestrator check ./policies --origins tenant_123"
+    )]
     Check {
         /// [default: the policies that `serve` would use]
         dir: Option<PathBuf>,
+        /// Where each value of this tenant's policy comes from, instead.
+        #[arg(long, value_name = "TENANT")]
+        origins: Option<String>,
     },
     /// Run the policy tests of a policies folder.
     #[command(
@@ -181,6 +186,32 @@ pub enum PoliciesAction {
         after_help = "Examples:\n  orchestrator policies reload\n  orchestrator policies reload --json"
     )]
     Reload,
+    /// The versions that a tenant's policy had, newest first.
+    #[command(after_help = "Examples:\n  orchestrator policies history tenant_123\n  \
+        orchestrator policies history tenant_123 --json")]
+    History { tenant: String },
+    /// How the files of two versions differ.
+    #[command(after_help = "Examples:\n  orchestrator policies diff tenant_123\n  \
+        orchestrator policies diff tenant_123 e46176885dfa 612a9cb7f41b")]
+    Diff {
+        tenant: String,
+        /// A version, or its first digits [default: the newest beside TO].
+        from: Option<String>,
+        /// [default: the one in force]
+        to: Option<String>,
+    },
+    /// Put an earlier version in force, until the tenant's files change.
+    #[command(after_help = "Examples:\n  orchestrator policies rollback tenant_123 e46176885dfa\n  \
+        orchestrator policies rollback tenant_123 e46176885dfa --json")]
+    Rollback {
+        tenant: String,
+        /// As `history` shows it; its first digits will do.
+        version: String,
+    },
+    /// Drop a tenant whose file is gone: its policy and its history, not its messages.
+    #[command(after_help = "Examples:\n  orchestrator policies forget tenant_123\n  \
+        orchestrator policies forget tenant_123 --json")]
+    Forget { tenant: String },
 }
 
 #[derive(Debug, Subcommand)]

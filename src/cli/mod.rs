@@ -22,6 +22,7 @@ mod policies;
 mod schema;
 mod send;
 mod serve;
+mod versions;
 
 use arguments::{Arguments, Command, ExplainArguments, Global, PoliciesAction};
 use outcome::{Answer, Failure};
@@ -51,16 +52,24 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Schema { reference } => schema::run(reference),
         Command::Serve { listen, log } => serve::run(Flags { listen, log, ..global.flags() }),
         Command::Send(send) => block_on(send::run(&settings(&global.flags())?, &send, json)),
-        Command::Check { dir } => {
+        Command::Check { dir, origins } => {
             let config = settings(&global.flags())?;
-            offline::check(&config, dir.as_deref().unwrap_or(&config.policies.path), json)
+            let folder = dir.as_deref().unwrap_or(&config.policies.path);
+            match origins {
+                Some(tenant) => offline::origins(&config, folder, &tenant, json),
+                None => offline::check(&config, folder, json),
+            }
         }
         Command::Test { dir, tenant } => {
             let config = settings(&global.flags())?;
             offline::test(&config, dir.as_deref().unwrap_or(&config.policies.path), tenant.as_deref(), json)
         }
-        Command::Policies { action: Some(PoliciesAction::Reload), .. } => {
-            block_on(policies::reload(&settings(&global.flags())?, json))
+        Command::Policies { action: Some(action), .. } => {
+            let config = settings(&global.flags())?;
+            match action {
+                PoliciesAction::Reload => block_on(policies::reload(&config, json)),
+                action => block_on(versions::run(&config, &action, json)),
+            }
         }
         Command::Policies { tenant, action: None } => {
             block_on(policies::show(&settings(&global.flags())?, tenant.as_deref(), json))

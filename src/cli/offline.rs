@@ -3,12 +3,7 @@
 //! Everything is read from the policies folder, by the code that the daemon reads it with; nothing is sent, kept
 //! or put in force.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use chrono::DateTime;
 use serde_json::json;
@@ -16,14 +11,16 @@ use serde_json::json;
 use super::{
     answer::DecisionAnswer,
     arguments::ExplainArguments,
+    explain::{View, render},
     faults, input, layout,
     outcome::{Answer, Failure},
     send,
 };
 use crate::{
     bundles::{
-        folder::Snapshot,
-        loader::{Judgement, Loaded, Loader},
+        loader::Loaded,
+        offline::{FolderReport, TenantReport, TestLine, TestReport, check_folder, read_folder, run_tests},
+        status,
     },
     config::Config,
     decide::{self, DecisionInput, explanation},
@@ -36,13 +33,17 @@ use crate::{
     request::{self, Asked, Purpose, RequestError},
 };
 
-/// Reads and judges the whole folder.
-pub fn load(config: &Config, folder: &Path) -> Result<Loaded, Failure> {
-    if !folder.is_dir() {
-        return Err(Failure::Usage(format!("there is no policies folder {}", folder.display())));
+fn there(folder: &Path) -> Result<(), Failure> {
+    if folder.is_dir() {
+        return Ok(());
     }
-    let loader = Loader::new(config.policy_environment.clone());
-    Ok(loader.load(&Snapshot::read(folder), &BTreeMap::new(), true))
+    Err(Failure::Usage(format!("there is no policies folder {}", folder.display())))
+}
+
+/// Reads and judges the whole folder.
+fn load(config: &Config, folder: &Path) -> Result<Loaded, Failure> {
+    there(folder)?;
+    Ok(read_folder(folder, config.policy_environment.clone()))
 }
 
 /// `--explain FILE`.
@@ -136,27 +137,27 @@ fn instant(text: &str) -> Result<DateTime<chrono::Utc>, Failure> {
 
 /// `check [DIR]`: every fault once, then a line for each tenant.
 pub fn check(config: &Config, folder: &Path, json: bool) -> Result<Answer, Failure> {
-    let loaded = load(config, folder)?;
-    let found = all_faults(&loaded);
-    let ok = !found.iter().any(Diagnostic::is_error);
+    there(folder)?;
+    let report = check_folder(folder, config.policy_environment.clone(), None);
+    let answer = if report.ok { Answer::Yes } else { Answer::No };
     if json {
-        println!("{:#}", check_in_json(folder, &loaded, ok));
-        return Ok(if ok { Answer::Yes } else { Answer::No });
+        println!("{:#}", json!(report));
+        return Ok(answer);
     }
+    let found = all_faults(&report);
     anstream::print!("{}", faults::render(&found, layout::width()));
-    for (tenant, judgement) in &loaded.tenants {
-        println!("{}", tenant_line(tenant, judgement));
+    for tenant in &report.tenants {
+        println!("{}", tenant_line(tenant));
     }
-    println!("{}: {}", folder.display(), faults::tally(&found));
-    Ok(if ok { Answer::Yes } else { Answer::No })
+    println!("{}: {}", report.folder, faults::tally(&found));
+    Ok(answer)
 }
 
 /// Every fault once: one in a shared file is each tenant's.
-fn all_faults(loaded: &Loaded) -> Vec<Diagnostic> {
+fn all_faults(report: &FolderReport) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> = Vec::new();
-    let of_tenants =
-        loaded.tenants.values().flat_map(|judgement| judgement.errors.iter().chain(&judgement.warnings));
-    for fault in loaded.problems.iter().chain(of_tenants) {
+    let of_tenants = report.tenants.iter().flat_map(|tenant| tenant.errors.iter().chain(&tenant.warnings));
+    for fault in report.problems.iter().chain(of_tenants) {
         if !found.contains(fault) {
             found.push(fault.clone());
         }
@@ -165,150 +166,101 @@ fn all_faults(loaded: &Loaded) -> Vec<Diagnostic> {
     found
 }
 
-fn tenant_line(tenant: &TenantId, judgement: &Judgement) -> String {
-    let tally = judgement.tally();
-    match judgement.accepted() {
-        Some(bundle) => {
-            let version = bundle.version().short();
-            format!(
-                "ok {tenant}: version {version}, {} of {} tests pass",
-                tally.passed,
-                judgement.tests.len()
-            )
+fn tenant_line(report: &TenantReport) -> String {
+    let TenantReport { tenant, tests, .. } = report;
+    match report.version.as_ref().filter(|_| report.ok) {
+        Some(version) => {
+            let version: String = version.chars().take(12).collect();
+            let all = tests.passed + tests.failed;
+            format!("ok {tenant}: version {version}, {} of {all} tests pass", tests.passed)
         }
-        None => format!("x  {tenant}: {}", faults::tally(&judgement.errors)),
+        None => format!("x  {tenant}: {}", faults::tally(&report.errors)),
     }
 }
 
-fn check_in_json(folder: &Path, loaded: &Loaded, ok: bool) -> serde_json::Value {
-    let tenants: Vec<_> = loaded
-        .tenants
-        .iter()
-        .map(|(tenant, judgement)| {
-            json!({
-                "tenant": tenant,
-                "ok": judgement.accepted().is_some(),
-                "version": judgement.bundle.as_ref().map(|bundle| bundle.version().as_str()),
-                "tests": judgement.tally(),
-                "errors": judgement.errors,
-                "warnings": judgement.warnings,
-            })
-        })
-        .collect();
-    json!({ "ok": ok, "folder": folder.display().to_string(), "problems": loaded.problems, "tenants": tenants })
+/// `check --origins TENANT`: every key of a tenant's policy, and where its value came from.
+pub fn origins(config: &Config, folder: &Path, tenant: &str, json: bool) -> Result<Answer, Failure> {
+    let tenant = &tenant_of(tenant)?;
+    let loaded = load(config, folder)?;
+    let judgement = loaded.tenants.get(tenant).ok_or_else(|| no_file(tenant, folder))?;
+    let Some(bundle) = &judgement.bundle else {
+        anstream::eprint!("{}", faults::render(&judgement.errors, layout::width()));
+        anstream::eprintln!("{}: {tenant}'s files make no policy", faults::tally(&judgement.errors));
+        return Ok(Answer::No);
+    };
+    let origins = status::origins(bundle);
+    if json {
+        println!("{:#}", json!({ "tenant": tenant, "origins": origins }));
+        return Ok(Answer::Yes);
+    }
+    let width = origins.keys().map(|key| key.chars().count()).max().unwrap_or(0);
+    for (key, origin) in &origins {
+        println!("{}  {origin}", layout::fit(key, width));
+    }
+    Ok(Answer::Yes)
+}
+
+fn tenant_of(text: &str) -> Result<TenantId, Failure> {
+    TenantId::parse(text).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn no_file(tenant: &TenantId, folder: &Path) -> Failure {
+    Failure::Usage(format!("there is no tenants/{tenant}.toml in {}", folder.display()))
 }
 
 /// `test [DIR]`: a line for each test, the decision of each that fails, and which reasons no test ever produced.
 pub fn test(config: &Config, folder: &Path, only: Option<&str>, json: bool) -> Result<Answer, Failure> {
-    let loaded = load(config, folder)?;
-    let only = only.map(TenantId::parse).transpose().map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Some(tenant) = only.as_ref().filter(|tenant| !loaded.tenants.contains_key(*tenant)) {
-        return Err(Failure::Usage(format!("there is no tenants/{tenant}.toml in {}", folder.display())));
+    there(folder)?;
+    let only = only.map(tenant_of).transpose()?;
+    if let Some(tenant) = only.as_ref().filter(|t| !folder.join(format!("tenants/{t}.toml")).exists()) {
+        return Err(no_file(tenant, folder));
     }
-    let judged: Vec<(&TenantId, &Arc<Judgement>)> = loaded
-        .tenants
-        .iter()
-        .filter(|(tenant, _)| only.as_ref().is_none_or(|only| only == *tenant))
-        .collect();
-    let silent = never_given(&judged);
-    let failed = judged.iter().flat_map(|(_, j)| &j.tests).filter(|test| !test.failures.is_empty()).count();
-    let ok = failed == 0 && judged.iter().all(|(_, judgement)| judgement.errors.is_empty());
+    let report = run_tests(folder, config.policy_environment.clone(), only.as_ref());
     if json {
-        println!("{:#}", tests_in_json(&judged, &silent, ok));
-        return Ok(if ok { Answer::Yes } else { Answer::No });
+        println!("{:#}", json!(report));
+    } else {
+        print_tests(&report);
     }
-    for (tenant, judgement) in &judged {
-        print_tests(tenant, judgement);
-    }
-    let run: usize = judged.iter().map(|(_, judgement)| judgement.tests.len()).sum();
-    println!("{} of {run} tests pass", run - failed);
-    let sites = silent.iter().filter(|reason| reason.given).count();
-    println!("{sites} of {} reasons in the scripts were given in some test", silent.len());
-    for reason in silent.iter().filter(|reason| !reason.given) {
-        println!("  never given: {}  {}", reason.place, reason.text);
-    }
-    Ok(if ok { Answer::Yes } else { Answer::No })
+    Ok(if report.ok { Answer::Yes } else { Answer::No })
 }
 
-fn print_tests(tenant: &TenantId, judgement: &Judgement) {
-    for test in &judgement.tests {
-        let place = format!("{}:{}", test.file, test.line);
-        if test.failures.is_empty() {
-            println!("ok   {tenant}  {}  ({place})", test.name);
-            continue;
-        }
-        println!("FAIL {tenant}  {}  ({place})", test.name);
-        for failure in &test.failures {
-            println!("     {failure}");
-        }
-        for line in &test.table {
-            println!("     {line}");
+fn print_tests(report: &TestReport) {
+    for test in &report.tests {
+        print_test(test);
+    }
+    // One fault of a shared file is each tenant's.
+    let mut told: Vec<Diagnostic> = Vec::new();
+    for fault in &report.problems {
+        if !told.contains(fault) {
+            told.push(fault.clone());
         }
     }
-    // A failed test is told above, in full.
-    let others: Vec<Diagnostic> =
-        judgement.errors.iter().filter(|fault| fault.code != "test-failed").cloned().collect();
-    anstream::print!("{}", faults::render(&others, layout::width()));
-}
-
-/// One place in a script that can give a reason.
-struct Reason {
-    /// `criteria/cost.rhai:9:5`.
-    place: String,
-    text: String,
-    /// Some test made it speak.
-    given: bool,
-}
-
-/// Every reason of every script in use, in order, and whether a test produced it.
-fn never_given(judged: &[(&TenantId, &Arc<Judgement>)]) -> Vec<Reason> {
-    let given: BTreeSet<&str> = judged
-        .iter()
-        .flat_map(|(_, j)| &j.tests)
-        .flat_map(|test| &test.reasons)
-        .map(String::as_str)
-        .collect();
-    let mut seen = BTreeSet::new();
-    let mut reasons = Vec::new();
-    for bundle in judged.iter().filter_map(|(_, judgement)| judgement.bundle.as_ref()) {
-        for criterion in bundle.criteria() {
-            for site in criterion.reasons() {
-                let place = format!("{}:{}:{}", criterion.file(), site.line, site.column);
-                if seen.insert(place.clone()) {
-                    let given = given.contains(place.as_str());
-                    reasons.push(Reason { place, text: site.text.clone(), given });
-                }
-            }
-        }
+    anstream::print!("{}", faults::render(&told, layout::width()));
+    println!("{} of {} tests pass", report.passed, report.passed + report.failed);
+    let coverage = &report.coverage;
+    println!("{} of {} reasons in the scripts were given in some test", coverage.covered, coverage.total);
+    for reason in &coverage.uncovered {
+        let (file, line, column) = (&reason.file, reason.line, reason.column);
+        println!("  never given: {file}:{line}:{column}  {}", reason.text);
     }
-    reasons
 }
 
-fn tests_in_json(judged: &[(&TenantId, &Arc<Judgement>)], reasons: &[Reason], ok: bool) -> serde_json::Value {
-    let tests: Vec<_> = judged
-        .iter()
-        .flat_map(|(tenant, judgement)| judgement.tests.iter().map(move |test| (tenant, test)))
-        .map(|(tenant, test)| {
-            json!({
-                "tenant": tenant,
-                "name": test.name,
-                "file": test.file,
-                "line": test.line,
-                "passed": test.failures.is_empty(),
-                "failures": test.failures,
-            })
-        })
-        .collect();
-    let errors: Vec<_> = judged.iter().flat_map(|(_, judgement)| &judgement.errors).collect();
-    let silent: Vec<_> = reasons
-        .iter()
-        .filter(|reason| !reason.given)
-        .map(|reason| json!({ "place": reason.place, "reason": reason.text }))
-        .collect();
-    json!({
-        "ok": ok,
-        "tests": tests,
-        "errors": errors,
-        "reasons": { "all": reasons.len(), "neverGiven": silent },
-    })
+/// A line; for a test that failed also what differs, and the explanation of what was decided.
+fn print_test(test: &TestLine) {
+    let TestLine { tenant, name, file, line, .. } = test;
+    let verdict = if test.passed { "ok  " } else { "FAIL" };
+    println!("{verdict} {tenant}  {name}  ({file}:{line})");
+    for failure in &test.failures {
+        println!("     {failure}");
+    }
+    let Some(decision) = &test.decision else { return };
+    const INDENT: &str = "     ";
+    let width = layout::width().saturating_sub(INDENT.len());
+    let view = View { chosen: decision.channel, tenant: None, footer: "", width, sources: false };
+    println!();
+    for line in render(&decision.explanation, &view).lines() {
+        let indent = if line.is_empty() { "" } else { INDENT };
+        anstream::println!("{indent}{line}");
+    }
+    println!();
 }

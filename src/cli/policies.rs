@@ -12,7 +12,7 @@ use super::{
     send,
 };
 use crate::{
-    bundles::status::{BundleSource, CandidateState, PoliciesStatus, TenantStatus},
+    bundles::status::{BundleSource, CandidateState, PoliciesStatus, TenantDetail, TenantStatus},
     config::Config,
 };
 
@@ -20,7 +20,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
 /// Compiling and testing ten thousand tenants takes its time.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the daemon says of all tenants, or of one. `No` where a tenant's files are not in force.
 pub async fn show(config: &Config, tenant: Option<&str>, json: bool) -> Result<Answer, Failure> {
@@ -34,8 +34,9 @@ pub async fn show(config: &Config, tenant: Option<&str>, json: bool) -> Result<A
         return refused(&answer, json);
     }
     if tenant.is_some() {
-        let status: TenantStatus = understood(&answer)?;
-        print(json, &answer, &tenant_in_words(&status, true));
+        let detail: TenantDetail = understood(&answer)?;
+        let status = &detail.status;
+        print(json, &answer, &format!("{}{}", tenant_in_words(status), closely(&detail)));
         return Ok(if status.candidate.is_none() { Answer::Yes } else { Answer::No });
     }
     let status: PoliciesStatus = understood(&answer)?;
@@ -56,17 +57,17 @@ pub async fn reload(config: &Config, json: bool) -> Result<Answer, Failure> {
     Ok(if answer.status.is_success() && status.ok { Answer::Yes } else { Answer::No })
 }
 
-fn checked(tenant: &str) -> Result<&str, Failure> {
+pub fn checked(tenant: &str) -> Result<&str, Failure> {
     crate::domain::ids::TenantId::parse(tenant).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(tenant)
 }
 
-fn understood<T: serde::de::DeserializeOwned>(answer: &HttpAnswer) -> Result<T, Failure> {
+pub fn understood<T: serde::de::DeserializeOwned>(answer: &HttpAnswer) -> Result<T, Failure> {
     serde_json::from_value(answer.body.clone())
         .map_err(|error| anyhow::anyhow!("the daemon's answer is not understood: {error}").into())
 }
 
-fn refused(answer: &HttpAnswer, json: bool) -> Result<Answer, Failure> {
+pub fn refused(answer: &HttpAnswer, json: bool) -> Result<Answer, Failure> {
     if json {
         send::print_json(answer);
     } else {
@@ -75,7 +76,7 @@ fn refused(answer: &HttpAnswer, json: bool) -> Result<Answer, Failure> {
     Ok(Answer::No)
 }
 
-fn print(json: bool, answer: &HttpAnswer, words: &str) {
+pub fn print(json: bool, answer: &HttpAnswer, words: &str) {
     if json {
         send::print_json(answer);
     } else {
@@ -91,7 +92,7 @@ pub fn in_words(status: &PoliciesStatus) -> String {
     }
     out.push('\n');
     for tenant in &status.tenants {
-        out.push_str(&tenant_in_words(tenant, false));
+        out.push_str(&tenant_in_words(tenant));
     }
     if !status.problems.is_empty() {
         let _ = write!(out, "\n{}", faults::render(&status.problems, layout::width()));
@@ -99,7 +100,8 @@ pub fn in_words(status: &PoliciesStatus) -> String {
     out
 }
 
-fn tenant_in_words(status: &TenantStatus, with_criteria: bool) -> String {
+/// A line, and under it why the files are not in force.
+pub fn tenant_in_words(status: &TenantStatus) -> String {
     let mut out = String::new();
     let name = &status.tenant;
     match (&status.active, &status.candidate) {
@@ -144,18 +146,35 @@ fn tenant_in_words(status: &TenantStatus, with_criteria: bool) -> String {
     if !status.warnings.is_empty() {
         out.push_str(&faults::render(&status.warnings, layout::width()));
     }
-    if let Some(active) = status.active.as_ref().filter(|_| with_criteria) {
-        for criterion in &active.criteria {
-            let (name, file) = (layout::fit(&criterion.name, 14), &criterion.file);
-            let _ = writeln!(out, "   {name} {:>6}  {file}", criterion.weight);
-        }
-        if !active.variants.is_empty() {
-            let _ = writeln!(out, "   variants: {}", active.variants.join(", "));
-        }
-    }
     out
 }
 
-fn moment(at: DateTime<Utc>) -> String {
+/// The criteria with their weights, and whatever was not left as default.toml has it.
+fn closely(detail: &TenantDetail) -> String {
+    let mut out = String::new();
+    let Some(active) = &detail.status.active else { return out };
+    let origin = |key: &str| detail.origins.get(key).map_or("", String::as_str);
+    let script = active.criteria.iter().map(|criterion| criterion.file.chars().count()).max().unwrap_or(0);
+    for criterion in &active.criteria {
+        let (name, file) = (layout::fit(&criterion.name, 14), layout::fit(&criterion.file, script));
+        let from = origin(&format!("weights.{}", criterion.name));
+        let _ = writeln!(out, "   {name} {:>6}  {file}  {from}", criterion.weight);
+    }
+    if !active.variants.is_empty() {
+        let _ = writeln!(out, "   variants: {}", active.variants.join(", "));
+    }
+    let inherited = |from: &str| from == "built in" || from.starts_with("default.toml:");
+    let weight = |key: &str| key.strip_prefix("weights.").is_some_and(|name| !name.contains('.'));
+    let own: Vec<(&String, &String)> =
+        detail.origins.iter().filter(|(key, from)| !inherited(from) && !weight(key)).collect();
+    let width = own.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
+    for (key, from) in own {
+        let _ = writeln!(out, "   {}  {from}", layout::fit(key, width));
+    }
+    let _ = writeln!(out, "   every other value is from default.toml; --json names the line of each");
+    out
+}
+
+pub fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -18,6 +18,8 @@ use crate::support::{
     policies,
 };
 
+mod versions;
+
 const NIGHT: &str = "2025-11-14T23:00:00+01:00";
 const DAY: &str = "2025-11-14T15:00:00+01:00";
 
@@ -113,7 +115,7 @@ fn example_of_acme(name: &str) -> String {
 fn help_has_two_examples_for_every_command() {
     let place = Place::new();
     place.run(&["--help"]).expect(0).says(&["Examples:", "Exit codes:", "--explain"]);
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 16] = [
         &["serve"],
         &["send"],
         &["check"],
@@ -121,6 +123,10 @@ fn help_has_two_examples_for_every_command() {
         &["schema"],
         &["policies"],
         &["policies", "reload"],
+        &["policies", "history"],
+        &["policies", "diff"],
+        &["policies", "rollback"],
+        &["policies", "forget"],
         &["keys"],
         &["keys", "add"],
         &["keys", "list"],
@@ -291,10 +297,14 @@ fn test_runs_policy_tests_and_tells_which_reasons_none_gave() {
     place.write("policies/tests/acme_wrong.toml", &test("urgent goes by email", "email"));
     let ran = place.run(&["test"]).expect(1);
     ran.says(&["FAIL acme  urgent goes by email", "expected channel email, got sms"]);
+    // What was decided instead, as `--explain` shows it.
+    ran.says(&["     SMS  ", "SMS best for urgent messages", "     so "]);
     let answer = place.run(&["test", "--tenant", "acme", "--json"]).expect(1).json();
     let failed: Vec<_> =
         answer["tests"].as_array().unwrap().iter().filter(|t| t["passed"] == false).collect();
     assert_eq!(failed.len(), 1, "{answer:#}");
+    assert_eq!(failed[0]["decision"]["channel"], "sms");
+    assert_eq!(failed[0]["decision"]["explanation"]["channels"].as_array().unwrap().len(), 4);
     place.run(&["test", "--tenant", "nobody"]).expect(2).says(&["tenants/nobody.toml"]);
     // A daemon would not put it in force, and neither is it hidden from who explains.
     let ran = place.run_with(&["--explain", "-", "--at", DAY], &example_of_acme("urgent")).expect(0);

@@ -15,7 +15,7 @@ mod parse;
 mod run;
 
 pub use parse::parse_file;
-pub use run::{Outcome, run};
+pub use run::{Outcome, TestDecision, run};
 
 /// The instant of a test that names none: a Wednesday at midday UTC, no holiday anywhere in sight.
 pub const DEFAULT_AT: &str = "2025-01-15T12:00:00Z";

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{Expectation, Held, PolicyTest};
 use crate::{
-    decide::{DecisionInput, assign_variant, decide},
+    decide::{
+        DecisionInput, assign_variant, decide,
+        explanation::{self, Explanation},
+    },
     domain::{
         address::read_contacts,
         channel::Channel,
@@ -23,10 +27,17 @@ pub struct Outcome {
     pub failures: Vec<String>,
     /// The lines of scripts that gave a reason: `criteria/cost.rhai:9:5`.
     pub reasons: BTreeSet<String>,
-    /// Every channel of the decision, a line each: what to look at when it failed.
-    pub table: Vec<String>,
+    /// What to look at when it failed; none: it passed, or nothing could be decided.
+    pub decision: Option<Box<TestDecision>>,
     /// Tells the failure with its place; none: it passed.
     pub fault: Option<Diagnostic>,
+}
+
+/// The decision that a failed test got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestDecision {
+    pub channel: Option<Channel>,
+    pub explanation: Explanation,
 }
 
 /// Decides what the test asks at the test's instant, and compares with what it expects.
@@ -38,33 +49,36 @@ pub fn run(bundle: &Bundle, test: &PolicyTest) -> Outcome {
         return Outcome {
             failures: vec![failure],
             reasons: BTreeSet::new(),
-            table: vec![],
+            decision: None,
             fault: Some(fault),
         };
     }
     let contacts = read_contacts(&request.contacts, bundle.policy().region);
     let facts = test.asked.facts.clone().unwrap_or_default();
-    let decision = decide(
-        bundle,
-        &DecisionInput {
-            request,
-            contacts: &contacts,
-            profile: request.content.profile(),
-            facts: &facts,
-            at: test.at,
-            variant: test.asked.variant.as_deref().or_else(|| assign_variant(bundle, &request.recipient)),
-            generation: 0,
-        },
-    );
+    let input = DecisionInput {
+        request,
+        contacts: &contacts,
+        profile: request.content.profile(),
+        facts: &facts,
+        at: test.at,
+        variant: test.asked.variant.as_deref().or_else(|| assign_variant(bundle, &request.recipient)),
+        generation: 0,
+    };
+    let decision = decide(bundle, &input);
     let failures = compare(&test.expect, &decision);
-    let table: Vec<String> = decision.channels.iter().map(|channel| line(&decision, channel)).collect();
-    let fault = (!failures.is_empty()).then(|| {
+    let failed = !failures.is_empty();
+    let explained = failed.then(|| {
+        let explanation = explanation::explain(bundle, &input, &decision);
+        Box::new(TestDecision { channel: decision.chosen, explanation })
+    });
+    let fault = failed.then(|| {
+        let table: Vec<String> = decision.channels.iter().map(|channel| line(&decision, channel)).collect();
         let told = format!("test {:?} failed: {}", test.name, failures.join("; "));
         test.fault("test-failed", told).hint(format!("the decision was:\n{}", table.join("\n")))
     });
     let sources = decision.channels.iter().flat_map(|channel| &channel.criteria);
     let reasons = sources.filter_map(|contribution| contribution.source.clone()).collect();
-    Outcome { failures, reasons, table, fault }
+    Outcome { failures, reasons, decision: explained, fault }
 }
 
 fn compare(expect: &Expectation, decision: &Decision) -> Vec<String> {

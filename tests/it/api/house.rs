@@ -175,6 +175,12 @@ impl House {
         self.ask(get(path)).await
     }
 
+    /// The version in force.
+    pub fn version(&self, tenant: &str) -> String {
+        let tenant = TenantId::parse(tenant).unwrap();
+        self.api.policies.tenant_status(&tenant).unwrap().active.unwrap().version
+    }
+
     /// A key of that tenant, in force.
     pub async fn key(&self, tenant: &str, scopes: &[Scope]) -> String {
         let tenant = TenantId::parse(tenant).unwrap();

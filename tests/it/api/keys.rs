@@ -33,11 +33,20 @@ fn operations() -> Vec<(String, String)> {
 }
 
 /// A well-formed request of the operation, about `tenant` and its message `id`.
-fn request(method: &str, path: &str, tenant: &str, id: &str) -> Request<Body> {
+fn request(house: &House, method: &str, path: &str, tenant: &str, id: &str) -> Request<Body> {
+    let operation = path;
     let path = path.replace("{id}", id).replace("{tenant}", tenant);
+    let version = house.version("acme");
     if method == "GET" {
-        let query = if path == "/v1/messages" { format!("?tenant={tenant}") } else { String::new() };
+        let query = match operation {
+            "/v1/messages" => format!("?tenant={tenant}"),
+            "/v1/policies/{tenant}/diff" => format!("?from={version}&to={version}"),
+            _ => String::new(),
+        };
         return get(&format!("{path}{query}"));
+    }
+    if operation == "/v1/policies/{tenant}/rollback" {
+        return post(&path, &json!({ "version": version }));
     }
     let mut body = example("urgent");
     body["context"]["tenantId"] = tenant.into();
@@ -64,7 +73,7 @@ async fn without_a_valid_key_only_the_open_routes_answer() {
     let last = altered.pop().unwrap();
     altered.push(if last == '0' { '1' } else { '0' });
     for (method, path) in operations() {
-        let plain = house.ask_tcp(request(&method, &path, "acme", &id)).await;
+        let plain = house.ask_tcp(request(&house, &method, &path, "acme", &id)).await;
         if OPEN.contains(&path.as_str()) {
             assert_eq!(plain.status, 200, "{method} {path}");
             continue;
@@ -73,10 +82,10 @@ async fn without_a_valid_key_only_the_open_routes_answer() {
         assert!(plain.header("www-authenticate").unwrap().starts_with("Bearer"));
         let unknown = format!("ork_{}", "0".repeat(76));
         for wrong in ["", "ork_", altered.as_str(), unknown.as_str()] {
-            let answer = house.ask_tcp(bearer(request(&method, &path, "acme", &id), wrong)).await;
+            let answer = house.ask_tcp(bearer(request(&house, &method, &path, "acme", &id), wrong)).await;
             assert_eq!(answer.status, 401, "{method} {path} {wrong}");
         }
-        let basic = with(request(&method, &path, "acme", &id), "authorization", "Basic YTpi");
+        let basic = with(request(&house, &method, &path, "acme", &id), "authorization", "Basic YTpi");
         assert_eq!(house.ask_tcp(basic).await.status, 401, "{method} {path}");
     }
 }
@@ -89,14 +98,17 @@ async fn a_key_does_what_its_scopes_say() {
             ("POST", "/v1/decisions") => &[Scope::Send, Scope::Read, Scope::Admin],
             ("POST", "/v1/messages" | "/v1/messages/{id}/cancel") => &[Scope::Send, Scope::Admin],
             ("GET", "/metrics") | ("POST", "/v1/policies/reload") => &[Scope::Admin],
+            (_, path) if path.starts_with("/v1/policies/{tenant}/") => &[Scope::Admin],
             _ => &[Scope::Read, Scope::Admin],
         };
         for scope in Scope::ALL {
             let id = message_of(&house, "acme").await;
             let key = house.key("acme", &[scope]).await;
-            let asked = with(request(&method, &path, "acme", &id), "prefer", "wait=0");
+            let asked = with(request(&house, &method, &path, "acme", &id), "prefer", "wait=0");
             let answer = house.ask_tcp(bearer(asked, &key)).await;
-            if scopes.contains(&scope) {
+            if scopes.contains(&scope) && path == "/v1/policies/{tenant}/forget" {
+                assert_eq!(answer.json()["type"], "/problems/tenant-still-there", "{answer:?}");
+            } else if scopes.contains(&scope) {
                 assert!(answer.status.is_success(), "{method} {path} {scope:?}: {answer:?}");
             } else {
                 assert_eq!(answer.status, 403, "{method} {path} {scope:?}: {answer:?}");
@@ -124,8 +136,8 @@ async fn another_tenants_things_do_not_exist() {
         if !concerned {
             continue;
         }
-        let exists = house.ask_tcp(bearer(request(&method, &path, "globex", &theirs), &key)).await;
-        let not = house.ask_tcp(bearer(request(&method, &path, "initech", nobodys), &key)).await;
+        let exists = house.ask_tcp(bearer(request(&house, &method, &path, "globex", &theirs), &key)).await;
+        let not = house.ask_tcp(bearer(request(&house, &method, &path, "initech", nobodys), &key)).await;
         assert_eq!((exists.status.as_u16(), not.status.as_u16()), (404, 404), "{method} {path}: {exists:?}");
         assert_eq!(without(&exists, &["globex", &theirs]), without(&not, &["initech", nobodys]));
         let names = |a: &Answer| a.headers.keys().map(ToString::to_string).collect::<Vec<_>>();

@@ -8,3 +8,4 @@ mod keys;
 mod routes;
 mod shapes;
 mod sockets;
+mod versions;

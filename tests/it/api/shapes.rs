@@ -20,7 +20,9 @@ fn still(value: &mut Value, key: &str) {
                     text.replace_range(at..at + length, &format!("<{}>", prefix.trim_end_matches('_')));
                 }
             }
-            if ["policyVersion", "version", "providerMessageId", "folder"].contains(&key) {
+            if ["policyVersion", "version", "providerMessageId", "folder"].contains(&key)
+                || (["from", "to"].contains(&key) && text.len() == 64)
+            {
                 *text = format!("<{key}>");
             }
         }
@@ -30,7 +32,7 @@ fn still(value: &mut Value, key: &str) {
 }
 
 #[track_caller]
-fn expect(name: &str, answer: &Answer) {
+pub fn expect(name: &str, answer: &Answer) {
     let mut headers = Map::new();
     for name in
         ["content-type", "location", "preference-applied", "idempotency-replayed", "retry-after", "allow"]
@@ -139,7 +141,12 @@ async fn a_message_is_cancelled_while_it_waits_and_not_after() {
 async fn policies_and_health() {
     let house = House::idle(ApiSettings::default()).await;
     expect("policies", &house.get("/v1/policies").await);
-    expect("policy", &house.get("/v1/policies/acme").await);
+    let mut policy = house.get("/v1/policies/acme").await;
+    // A line for each key of default.toml: `versions` looks at some.
+    let mut body = policy.json();
+    body["origins"].as_object_mut().unwrap().retain(|key, _| key == "region");
+    policy.text = body.to_string();
+    expect("policy", &policy);
     expect("health", &house.get("/healthz").await);
     expect("ready", &house.get("/readyz").await);
 

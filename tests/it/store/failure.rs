@@ -174,7 +174,7 @@ async fn a_transaction_that_sqlite_rolled_back_is_refused_and_the_next_one_is_no
 async fn a_second_daemon_is_refused() {
     let base = Base::sqlite();
     let store = base.open().await;
-    let error = open(&base.url(), OpenOptions::default()).await.err().expect("it is taken");
+    let error = open(&base.url(), OpenOptions::default()).await.expect_err("it is taken");
     let words = format!("another orchestrator (pid {}) uses", std::process::id());
     assert!(matches!(&error, StoreError::Unavailable(why) if why.contains(&words)), "{error:?}");
     store.close().await;
