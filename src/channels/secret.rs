@@ -27,7 +27,7 @@ impl SecretRef {
             Some(("file", path)) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
             Some(("file", _)) => Err("a `file:` reference needs an absolute path: `file:/etc/…`".into()),
             _ => {
-                Err("secrets are not written here: put it in the environment and write `env:NAME`, or in a \
+                Err("neither a user name nor a password is written here: put it in the environment and write `env:NAME`, or in a \
                       file of mode 0600 and write `file:/PATH`"
                     .into())
             }

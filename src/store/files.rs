@@ -104,6 +104,7 @@ fn lock(database: &Path) -> Result<FileLock, StoreError> {
             "" => String::new(),
             pid => format!(" (pid {pid})"),
         };
+        // It may be on its way out: whoever started this one may try again.
         return Err(StoreError::Unavailable(format!(
             "another orchestrator{who} uses {}: stop it, or name another database",
             database.display()

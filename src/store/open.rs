@@ -152,9 +152,15 @@ impl Drop for SqlStore {
 
 fn cannot_open(what: &str, fault: Fault) -> StoreError {
     let why = match fault {
-        // Nobody answers there: it may be a database that starts a moment later.
-        Fault::Sql(error @ sqlx::Error::Io(_)) => {
+        // It may be there in a moment: whoever started us is told to try again, not that the settings are wrong.
+        Fault::Sql(error @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)) => {
             return StoreError::Unavailable(format!("{what} does not answer: {error}"));
+        }
+        // Class 57 of SQLSTATE: the server is starting up, or going down. 53300: it has no connection left.
+        Fault::Sql(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code.starts_with("57P0") || code == "53300") =>
+        {
+            return StoreError::Unavailable(format!("{what}: {error}"));
         }
         Fault::Sql(error) => error.to_string(),
         Fault::Corrupt(why) => why,

@@ -170,7 +170,10 @@ fn list(channels: &[Channel]) -> String {
 fn line(decision: &Decision, channel: &ChannelDecision) -> String {
     let mut words = Vec::new();
     if !channel.eligible {
-        words.extend(channel.gates.iter().map(|gate| format!("out: {}", gate.reason)));
+        let mut reasons: Vec<&str> = channel.gates.iter().map(|gate| gate.reason.as_str()).collect();
+        // A gate and a script may rule a channel out in the same words.
+        reasons.dedup();
+        words.push(format!("out: {}", reasons.join("; ")));
     }
     // A veto is a gate too: said once is enough.
     if !channel.reason.is_empty() && channel.gates.iter().all(|gate| gate.reason != channel.reason) {

@@ -5,7 +5,7 @@
 use super::{
     layer::LayerKind,
     merge::Merged,
-    values::{Share, Value},
+    values::{Share, Value, is_mailbox},
 };
 use crate::{
     domain::{channel::Channel, ids::CriterionName},
@@ -32,6 +32,7 @@ pub fn errors(merged: &Merged<'_>, criteria: &[CriterionName]) -> Vec<Diagnostic
     }
     check_retention(merged, &mut faults);
     check_retries(merged, &mut faults);
+    check_sender(merged, &mut faults);
     faults
 }
 
@@ -113,6 +114,21 @@ fn check_retention(merged: &Merged<'_>, faults: &mut Vec<Diagnostic>) {
         let fault = layer.fault_at("retention-order", leaf.span.clone(), words);
         faults.push(fault.hint("a message cannot be forgotten before its content"));
     }
+}
+
+/// An email whose sender is no mailbox is refused by every relay: better said now than with each message.
+fn check_sender(merged: &Merged<'_>, faults: &mut Vec<Diagnostic>) {
+    let Some((leaf, layer)) = merged.leaf("channels.email.from") else { return };
+    let Value::Text(from) = &leaf.value else { return };
+    if is_mailbox(from) {
+        return;
+    }
+    let message = format!("channels.email.from: expected an email address, found the text {from:?}");
+    faults.push(
+        layer
+            .fault_at("bad-mailbox", leaf.span.clone(), message)
+            .hint("write it like \"contact@example.com\"; a name that people see goes into from_name"),
+    );
 }
 
 fn check_retries(merged: &Merged<'_>, faults: &mut Vec<Diagnostic>) {

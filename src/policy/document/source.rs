@@ -80,6 +80,25 @@ impl SourceText {
     }
 }
 
+/// `22h00` or `8h`.
+fn french_time(value: &str) -> bool {
+    let digits = |text: &str, most: usize| text.len() <= most && text.bytes().all(|c| c.is_ascii_digit());
+    value
+        .trim_matches('"')
+        .split_once(['h', 'H'])
+        .is_some_and(|(hour, minute)| !hour.is_empty() && digits(hour, 2) && digits(minute.trim(), 2))
+}
+
+/// `20 €`, `0,05 EUR` or `80%`.
+fn with_unit(value: &str) -> bool {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ',');
+    let unit = if unit.len() < value.len() { unit.trim() } else { "" };
+    matches!(
+        unit.to_lowercase().as_str(),
+        "€" | "$" | "%" | "eur" | "euro" | "euros" | "points" | "s" | "min"
+    )
+}
+
 /// What was probably meant by a line that is not TOML.
 fn syntax_hint(line: &str, message: &str) -> Option<&'static str> {
     let code = line.split('#').next().unwrap_or("");
@@ -99,6 +118,8 @@ fn syntax_hint(line: &str, message: &str) -> Option<&'static str> {
         return Some("use straight quotes: \"...\"");
     }
     match value {
+        Some(v) if french_time(v) => Some("a time of day stands in quotes, with a colon: \"22:00\""),
+        Some(v) if with_unit(v) => Some("a number stands alone, without a unit: 20, or 0.05"),
         Some("") => Some("a value is missing after the ="),
         Some(v) if decimal_comma(v) => Some("numbers are written with a point: 0.05"),
         Some("True" | "TRUE" | "yes" | "oui" | "vrai") => Some("yes is written true"),

@@ -156,7 +156,11 @@ fn not_a_number(value: &DeValue<'_>, expected: String) -> Misfit {
     let misfit = Misfit::new("wrong-type", expected);
     let Some(text) = value.as_str() else { return misfit };
     let pointed = text.trim().replace(',', ".");
-    if matches!(text, "unlimited" | "infinite" | "" | "no" | "null") && misfit.expected.contains("none") {
+    if matches!(
+        text,
+        "unlimited" | "infinite" | "" | "no" | "null" | "aucun" | "aucune" | "sans" | "illimité"
+    ) && misfit.expected.contains("none")
+    {
         return misfit.hint("no limit is written \"none\"");
     }
     match pointed.parse::<f64>() {
@@ -343,7 +347,7 @@ fn is_locale(text: &str) -> bool {
         && country.bytes().all(|b| b.is_ascii_uppercase())
 }
 
-fn is_mailbox(text: &str) -> bool {
+pub(super) fn is_mailbox(text: &str) -> bool {
     text.len() <= 254
         && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>,;\"".contains(c))
         && text.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.'))

@@ -242,6 +242,9 @@ impl Walk<'_> {
             own.chain(calls::natives().get(name).into_iter().flatten().copied()).collect();
         if !counts.is_empty() {
             let hint = match calls::signature(name) {
+                Some(signature) if counts == [2] && count == 3 => {
+                    format!("write `{signature}`; a number has a point, never a comma: 0.5")
+                }
                 Some(signature) => format!("write `{signature}`"),
                 None => String::new(),
             };

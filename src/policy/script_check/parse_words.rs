@@ -27,6 +27,9 @@ const FOREIGN: &[(&str, &str)] = &[
     ("and", "write `&&`"),
     ("or", "write `||`"),
     ("not", "write `!` before what is denied, as in `!message.quiet`"),
+    ("et", "write `&&`"),
+    ("ou", "write `||`"),
+    ("non", "write `!` before what is denied, as in `!message.quiet`"),
     ("elif", "write `else if`"),
     ("elsif", "write `else if`"),
     ("elseif", "write `else if`"),
@@ -60,6 +63,9 @@ impl Broken<'_> {
             ParseErrorType::MissingToken(token, _) => self.missing(token, error),
             ParseErrorType::BadInput(bad) => self.bad_input(bad, error),
             ParseErrorType::VariableUndefined(name) => self.unknown_variable(name, error),
+            ParseErrorType::Reserved(word) if word == "#" => {
+                self.here("syntax", error, "a remark does not begin with `#` here").hint("write `//`")
+            }
             ParseErrorType::Reserved(word) => self
                 .here("reserved-word", error, format!("`{word}` is a word of the language"))
                 .hint("choose another name"),
@@ -93,7 +99,11 @@ impl Broken<'_> {
         if let Some((word, instead)) = FOREIGN.iter().find(|(word, _)| *word == text) {
             // As a name, a word such as `match` is merely reserved.
             let as_name = matches!(kind, ParseErrorType::Reserved(_)) && self.names_something(found);
-            let code = if matches!(*word, "and" | "or" | "not") { "word-operator" } else { "foreign-word" };
+            let code = if matches!(*word, "and" | "or" | "not" | "et" | "ou" | "non") {
+                "word-operator"
+            } else {
+                "foreign-word"
+            };
             return (!as_name)
                 .then(|| self.on(found, code, format!("`{word}` means nothing in a script")).hint(*instead));
         }

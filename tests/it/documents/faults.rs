@@ -49,7 +49,8 @@ fn compare(name: &str, found: &[Diagnostic], expected: &[Expected]) {
 
 #[test]
 fn every_fault_of_a_file_is_told_at_its_place_with_its_mend() {
-    for name in ["keys.toml", "values.toml", "syntax.toml", "strategies.toml", "variants.toml"] {
+    for name in ["keys.toml", "values.toml", "syntax.toml", "strategies.toml", "variants.toml", "french.toml"]
+    {
         let (text, expected) = read(name);
         let faults = assemble(&text).expect_err(name);
         assert!(faults.iter().all(Diagnostic::is_error));
