@@ -135,7 +135,7 @@ pub fn tenant_in_words(status: &TenantStatus) -> String {
             let since = moment(candidate.first_seen);
             let _ = writeln!(
                 out,
-                "{BAD}x{BAD:#}  {name}: {what}, {stays}; seen {since}. No other tenant is affected."
+                "{BAD}x{BAD:#}  {name}: {what}, {stays}; seen {since}. Every tenant is judged on its own."
             );
             out.push_str(&faults::render(&candidate.errors, layout::width()));
         }

@@ -64,10 +64,11 @@ fn person(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, ga
         Contact::Unreadable(why) => gated.close(Gate::Address, why),
     }
     let driver = &input.facts.drivers[channel];
-    if !driver.configured {
-        gated.close(Gate::Driver, format!("no driver is configured for {channel}"));
-    } else if !driver.healthy {
-        let why = driver.detail.clone().unwrap_or_else(|| format!("the driver of {channel} is down"));
+    if !(driver.configured && driver.healthy) {
+        let why = driver.detail.clone().unwrap_or_else(|| match driver.configured {
+            false => format!("no driver is configured for {channel}"),
+            true => format!("the driver of {channel} is down"),
+        });
         gated.close(Gate::Driver, why);
     }
     if !policy.channels[channel].enabled {
