@@ -65,8 +65,9 @@ fn killed_in_a_loop_nothing_is_lost_and_nothing_is_sent_twice() {
         unknown += usize::from(recorded_unknown);
         let times = ledger.count(id);
         assert!(times <= 1 + u32::from(recorded_unknown), "{key} {id} was accepted {times} times: {record}");
+        // An unknown outcome is settled after five minutes, by sending once more: then twice is allowed and shown.
         if record["status"] == "sent" {
-            assert_eq!(times, 1, "{key} {id} is said to be sent: {record}");
+            assert!(times >= 1, "{key} {id} is said to be sent, and never was: {record}");
         }
     }
     println!(
