@@ -61,7 +61,13 @@ fn a_failed_test_names_each_ground_once() {
     let test = "[[test]]\nname = \"no\"\ntenant = \"acme\"\nexpect = { channel = \"sms\" }\n";
     file("tests/t.toml", &format!("{test}[test.context]\nprospectId = \"p\"\n"));
     let report = run_tests(folder.path(), PolicyEnvironment::default(), None);
-    let told = serde_json::to_string(&report).unwrap();
-    assert!(told.contains("out: Contact info not available"), "{told}");
-    assert!(!told.contains("not available; Contact info"), "{told}");
+    let told = serde_json::to_value(&report).unwrap();
+    let channels = told["tests"][0]["decision"]["explanation"]["channels"].as_array().unwrap();
+    let grounds = |channel: &str| -> Vec<String> {
+        let found = channels.iter().find(|c| c["channel"] == channel).unwrap();
+        let gates = found["gates"].as_array().unwrap().iter();
+        gates.map(|gate| gate["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(grounds("telegram"), ["Contact info not available"]);
+    assert_eq!(grounds("sms"), ["Contact info not available", "there is no text for an SMS"]);
 }
