@@ -10,6 +10,7 @@
 //! # Modules, in the order of their layers
 //!
 //! * `domain` nouns: messages, channels, decisions, deliveries, time. Pure.
+//! * `failpoint` where a test kills the process; otherwise nothing at all.
 //! * `request` what callers write, parsed into the domain with every fault at once.
 //! * `policy` scripts and TOML, compiled and checked into bundles. The only place that knows Rhai.
 //! * `decide` request, bundle and facts in; decision and explanation out. Pure.
@@ -46,6 +47,7 @@ pub mod config;
 pub mod decide;
 pub mod delivery;
 pub mod domain;
+pub mod failpoint;
 pub mod orchestrator;
 pub mod policy;
 pub mod request;

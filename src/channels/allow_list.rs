@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Driver, Outbound, PrepareError, Prepared};
+use super::{Driver, Found, LookUp, Outbound, PrepareError, Prepared, callback::Callbacks};
 use crate::domain::{
     channel::Channel,
     delivery::{AttemptError, ErrorClass},
@@ -35,6 +35,18 @@ impl Driver for AllowList {
 
     fn send_timeout_seconds(&self) -> u32 {
         self.driver.send_timeout_seconds()
+    }
+
+    fn credential(&self) -> &str {
+        self.driver.credential()
+    }
+
+    async fn look_up(&self, attempt: &LookUp) -> Found {
+        self.driver.look_up(attempt).await
+    }
+
+    fn callbacks(&self) -> Option<&dyn Callbacks> {
+        self.driver.callbacks()
     }
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {

@@ -2,9 +2,11 @@
 //!
 //! A driver never retries, sleeps, falls back or decides. It works in two steps, so that the intent to send is
 //! recorded as late as possible: `prepare` does all that cannot deliver anything (resolve, connect, TLS,
-//! greeting, envelope), `send` the rest.
+//! greeting, envelope), `send` the rest. What comes back from its provider it verifies and reads, and it asks the
+//! provider what became of an attempt; what follows from either is not its affair.
 
 pub mod allow_list;
+pub mod callback;
 pub mod mime;
 pub mod sandbox;
 pub mod secret;
@@ -14,13 +16,15 @@ pub mod smtp;
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use crate::domain::{
     address::Address,
     channel::Channel,
-    delivery::{AttemptError, Outcome},
-    ids::{AttemptId, MessageId},
+    delivery::{ApprovedTemplate, AttemptError, Outcome},
+    ids::{AttemptId, MessageId, TenantId},
     message::{Content, MessageClass},
+    money::MicroEuros,
 };
 
 /// One message for one address, ready for a driver.
@@ -36,9 +40,41 @@ pub struct Outbound {
     pub from: Option<String>,
     pub from_name: Option<String>,
     pub reply_to: Option<String>,
+    /// As it is to go on this channel: rendered, tracked.
     pub content: Content,
     pub class: MessageClass,
     pub locale: Option<String>,
+    pub tenant: TenantId,
+    /// Worth nothing after this moment: a provider that queues is told so.
+    pub deadline: DateTime<Utc>,
+    /// Where the provider is to report on this attempt, our token included; none without a public listener.
+    pub status_callback: Option<String>,
+    /// The one-click address of RFC 8058, for the mails that carry one.
+    pub unsubscribe: Option<String>,
+    /// A template that the provider approved (WhatsApp), to be used where free text may not be.
+    pub approved_template: Option<ApprovedTemplate>,
+    /// The person wrote to this sender within the last 24 hours: WhatsApp takes free text only then.
+    pub in_service_window: bool,
+}
+
+/// An attempt whose outcome is unknown, to be looked for at its provider.
+#[derive(Clone, Debug)]
+pub struct LookUp {
+    /// As it was sent.
+    pub outbound: Outbound,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+}
+
+/// What the provider's own list shows of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Exactly one message that can only be this attempt.
+    Accepted { provider_message_id: String, cost: Option<MicroEuros> },
+    /// None. Not a proof: no provider says how fresh its list is.
+    Absent,
+    /// The provider has no list, did not answer, or shows several: only a receipt can tell.
+    CannotTell(String),
 }
 
 /// Makes attempts through one provider.
@@ -51,6 +87,18 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn send_timeout_seconds(&self) -> u32;
     /// Everything that cannot deliver. A failure here is never unknown.
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError>;
+    /// The credential that it uses: what a circuit breaker and a pause watch. Drivers may share one.
+    fn credential(&self) -> &str {
+        self.name()
+    }
+    /// Asks the provider what became of an attempt. One call, no retry.
+    async fn look_up(&self, _attempt: &LookUp) -> Found {
+        Found::CannotTell("the provider has no list to ask".into())
+    }
+    /// Verifies and reads what its provider calls us with; none where it never calls.
+    fn callbacks(&self) -> Option<&dyn callback::Callbacks> {
+        None
+    }
 }
 
 /// An attempt that only lacks its last step.

@@ -40,6 +40,7 @@ pub fn plan(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> 
         class: input.request.class(),
         time_zone: decision.time_zone.clone(),
         budget_time_zone: policy.time_zone.name().to_owned(),
+        escalation: None,
     })
 }
 
@@ -70,5 +71,6 @@ fn hop(
             .filter(|at| place(channel).is_some_and(|here| *at > here))
             .and_then(|at| u16::try_from(at).ok()),
         on_unknown: policy.on_unknown[channel],
+        rendered: None,
     })
 }

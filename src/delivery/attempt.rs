@@ -290,6 +290,12 @@ fn down(last: &Attempt) -> bool {
 }
 
 fn outbound(claimed: &Claimed, hop: &Hop) -> Outbound {
+    let mut content = claimed.request.content.clone();
+    if let Some(rendered) = &hop.rendered {
+        content.subject.clone_from(&rendered.subject);
+        content.body.clone_from(&rendered.body);
+        content.html.clone_from(&rendered.html);
+    }
     Outbound {
         message: claimed.id,
         attempt: AttemptId::new(),
@@ -300,9 +306,15 @@ fn outbound(claimed: &Claimed, hop: &Hop) -> Outbound {
         from: hop.from.clone(),
         from_name: hop.from_name.clone(),
         reply_to: hop.reply_to.clone(),
-        content: claimed.request.content.clone(),
+        content,
         class: claimed.plan.class,
         locale: claimed.request.locale.clone(),
+        tenant: claimed.request.tenant.clone(),
+        deadline: claimed.plan.deadline,
+        status_callback: None,
+        unsubscribe: None,
+        approved_template: hop.rendered.as_ref().and_then(|rendered| rendered.approved_template.clone()),
+        in_service_window: false,
     }
 }
 

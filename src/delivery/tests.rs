@@ -38,6 +38,7 @@ fn hop(channel: Channel) -> Hop {
         retry_delays: vec![60, 300, 900],
         after_retries: None,
         on_unknown: OnUnknown::ResendOnce,
+        rendered: None,
     }
 }
 
@@ -51,6 +52,7 @@ fn plan(now: DateTime<Utc>) -> Plan {
         class: MessageClass::Transactional,
         time_zone: "Europe/Paris".into(),
         budget_time_zone: "Europe/Paris".into(),
+        escalation: None,
     }
 }
 

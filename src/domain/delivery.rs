@@ -120,6 +120,53 @@ pub struct Plan {
     pub time_zone: String,
     /// The IANA zone of the tenant, in whose days money is counted.
     pub budget_time_zone: String,
+    /// Sent again elsewhere if nothing happens.
+    #[serde(default)]
+    pub escalation: Option<PlannedEscalation>,
+}
+
+/// What is done when a message that was sent stays without an echo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedEscalation {
+    /// The hop to send then, an index into the plan; it is beyond the fallbacks, so none of them takes it.
+    pub hop: u16,
+    /// Counted from the moment at which the message was sent.
+    pub after_seconds: u32,
+    /// `opened`, `delivered`, `clicked`, `replied`, or an event's name: what makes it needless.
+    pub unless: String,
+}
+
+/// What goes on one channel where that differs from what the caller wrote: a template's form, in its locale.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendered {
+    pub subject: Option<String>,
+    pub body: String,
+    pub html: Option<String>,
+    #[serde(default)]
+    pub approved_template: Option<ApprovedTemplate>,
+}
+
+/// Sizes only: content is personal data.
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rendered({} bytes)", self.body.len())
+    }
+}
+
+/// A message template that a provider approved beforehand (WhatsApp outside the 24 h window).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovedTemplate {
+    pub name: String,
+    /// As the provider knows it, such as `fr` or `en_US`.
+    pub language: String,
+    /// The values of the body's placeholders, in order.
+    pub parameters: Vec<String>,
+}
+
+impl fmt::Debug for ApprovedTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApprovedTemplate({}, {} parameters)", self.name, self.parameters.len())
+    }
 }
 
 /// One channel of a plan.
@@ -145,6 +192,9 @@ pub struct Hop {
     pub after_retries: Option<u16>,
     /// What an unknown outcome leads to here.
     pub on_unknown: OnUnknown,
+    /// None: the request's own content.
+    #[serde(default)]
+    pub rendered: Option<Rendered>,
 }
 
 /// What is done with an attempt whose outcome could not be settled (reliability.md P4). Marketing is never

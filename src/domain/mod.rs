@@ -11,6 +11,7 @@ pub mod facts;
 pub mod ids;
 pub mod message;
 pub mod money;
+pub mod receipt;
 pub mod segments;
 pub mod suggest;
 pub mod time;

@@ -11,7 +11,14 @@ use super::{
 };
 
 /// Each step's SQL, in order; step N makes version N + 1.
-const STEPS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_delivery.sql"),
+    include_str!("migrations/0003_receipts.sql"),
+    include_str!("migrations/0004_numbers.sql"),
+    include_str!("migrations/0005_operating.sql"),
+    include_str!("migrations/0006_tracking.sql"),
+];
 
 /// The version that this program reads and writes.
 pub(super) const VERSION: usize = STEPS.len();

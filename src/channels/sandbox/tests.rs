@@ -7,7 +7,7 @@ use chrono::DateTime;
 use super::*;
 use crate::domain::{
     address::Address,
-    ids::{AttemptId, MessageId},
+    ids::{AttemptId, MessageId, TenantId},
     message::{Content, MessageClass},
     time::ManualClock,
 };
@@ -31,6 +31,12 @@ fn outbound(channel: Channel, to: &str, attempt_number: u16) -> Outbound {
         content: Content { body: "Bonjour".into(), ..Content::default() },
         class: MessageClass::Transactional,
         locale: None,
+        tenant: TenantId::parse("tenant_123").unwrap(),
+        deadline: chrono::DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
+        status_callback: None,
+        unsubscribe: None,
+        approved_template: None,
+        in_service_window: false,
     }
 }
 

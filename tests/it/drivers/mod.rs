@@ -17,7 +17,7 @@ use channel_orchestrator::{
         address::Address,
         channel::Channel,
         delivery::{ErrorClass, Outcome},
-        ids::{AttemptId, MessageId},
+        ids::{AttemptId, MessageId, TenantId},
         message::{Content, MessageClass},
         time::{Clock, SystemClock},
     },
@@ -46,6 +46,12 @@ fn email(to: &str) -> Outbound {
         },
         class: MessageClass::Transactional,
         locale: None,
+        tenant: TenantId::parse("tenant_123").unwrap(),
+        deadline: chrono::DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
+        status_callback: None,
+        unsubscribe: None,
+        approved_template: None,
+        in_service_window: false,
     }
 }
 

@@ -99,6 +99,7 @@ fn hop(channel: Channel, address: Address) -> Hop {
         retry_delays: vec![60, 300, 900],
         after_retries: None,
         on_unknown: OnUnknown::ResendOnce,
+        rendered: None,
     }
 }
 
@@ -119,6 +120,7 @@ pub fn message() -> NewMessage {
             class: MessageClass::Transactional,
             time_zone: "Europe/Paris".into(),
             budget_time_zone: "Europe/Paris".into(),
+            escalation: None,
         }),
         status: Status::Queued,
         status_reason: None,

@@ -1,0 +1,37 @@
+//! Named points at which a test kills the process, to prove that every crash is recovered from.
+//!
+//! Built only with the feature `failpoints`; otherwise a point is nothing at all. It does nothing but end the
+//! process: a fault that is returned is injected elsewhere (the system's calls, the providers).
+
+/// Ends the process here, without any cleaning up, where `ORCHESTRATOR_FAILPOINT` is `NAME` or `NAME=HIT` and
+/// this is that hit (1 by default).
+#[cfg(feature = "failpoints")]
+pub fn hit(name: &str) {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let text = std::env::var("ORCHESTRATOR_FAILPOINT").ok()?;
+        Some(match text.split_once('=') {
+            Some((name, hit)) => (name.to_owned(), hit.parse().unwrap_or(1)),
+            None => (text, 1),
+        })
+    });
+    static HITS: AtomicU64 = AtomicU64::new(0);
+
+    if let Some((armed, at)) = &*ARMED
+        && armed == name
+        && HITS.fetch_add(1, Ordering::SeqCst) + 1 == *at
+    {
+        // As `kill -9` would: no destructor, no flush, no core.
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+        std::process::abort();
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit(_name: &str) {}

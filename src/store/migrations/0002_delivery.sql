@@ -1,0 +1,1 @@
+-- Delivery: reconciliation, escalation, breakers, gates of the intent. (delivery, store/queue, store/attempts)

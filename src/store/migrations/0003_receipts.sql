@@ -1,0 +1,1 @@
+-- What comes back: receipts, engagement, refusals. (store/receipts, store/suppressions)

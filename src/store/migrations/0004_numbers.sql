@@ -1,0 +1,1 @@
+-- Counters and broadcasts. (store/counters)

@@ -1,0 +1,1 @@
+-- Operating: status webhooks out, pauses, acts, retention. (store/operate)

@@ -1,0 +1,1 @@
+-- Links that are followed, and the key of the public tokens. (store/tracking)
