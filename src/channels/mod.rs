@@ -7,6 +7,7 @@
 
 pub mod allow_list;
 pub mod callback;
+pub mod http;
 pub mod mime;
 pub mod sandbox;
 pub mod secret;
