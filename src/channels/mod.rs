@@ -13,6 +13,9 @@ pub mod sandbox;
 pub mod secret;
 pub mod settings;
 pub mod smtp;
+pub mod twilio;
+pub mod vonage;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
