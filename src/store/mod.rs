@@ -18,6 +18,8 @@ use crate::domain::{
 };
 
 mod attempts;
+mod audit;
+mod backup;
 mod connect;
 mod database;
 mod files;
@@ -30,6 +32,7 @@ mod rows;
 mod schema;
 mod writer;
 
+pub use audit::Finding;
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
 
