@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Driver, sandbox, secret::SecretRef, smtp};
+use super::{Driver, meta, sandbox, secret::SecretRef, smtp, telegram};
 use crate::domain::time::Clock;
 
 /// One driver's settings; `kind` says which driver.
@@ -18,6 +18,8 @@ use crate::domain::time::Clock;
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
+    Meta(meta::MetaSettings),
+    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
 }
 
@@ -110,6 +112,13 @@ pub fn build(
     let driver: Arc<dyn Driver> = match settings {
         DriverSettings::Smtp(settings) => Arc::new(
             smtp::Smtp::new(name, settings, clock).map_err(|why| format!("[drivers.{name}]: {why}"))?,
+        ),
+        DriverSettings::Meta(settings) => Arc::new(
+            meta::Meta::new(name, settings, clock).map_err(|why| format!("[drivers.{name}]: {why}"))?,
+        ),
+        DriverSettings::Telegram(settings) => Arc::new(
+            telegram::Telegram::new(name, settings, clock)
+                .map_err(|why| format!("[drivers.{name}]: {why}"))?,
         ),
         DriverSettings::Sandbox(settings) => {
             Arc::new(sandbox::Sandbox::new(name, settings.clone(), state_dir.join("outbox"), clock))
