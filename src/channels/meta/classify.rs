@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::codes;
+use super::{codes, digits};
 use crate::{
     channels::{
         http::{
@@ -147,8 +147,4 @@ fn read(code: i64, error: &Value) -> (Option<ErrorClass>, String) {
 
 fn is_id(text: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-}
-
-fn digits(number: &str) -> String {
-    number.chars().filter(char::is_ascii_digit).collect()
 }

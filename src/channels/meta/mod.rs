@@ -44,6 +44,9 @@ use crate::domain::{
 pub struct MetaSettings {
     /// The number's id (not the number), from the app's dashboard.
     pub phone_number_id: String,
+    /// The number itself: with it, a tenant that names another sender is refused.
+    #[serde(default)]
+    pub number: Option<String>,
     /// A system user's token with `whatsapp_business_messaging`.
     pub access_token: SecretRef,
     /// What Meta signs its callbacks with; without it none is taken.
@@ -100,6 +103,8 @@ pub struct Meta {
     endpoint: Endpoint,
     /// `/{version}/{phone_number_id}`.
     path: String,
+    /// The number's digits.
+    number: Option<String>,
     token: SecretString,
     authorization: HeaderValue,
     free_text: FreeText,
@@ -132,6 +137,10 @@ impl Meta {
         {
             return Err(format!("graph_version: {version:?} is not a version such as v23.0"));
         }
+        let number = settings.number.as_deref().map(digits);
+        if number.as_ref().is_some_and(|digits| !(7..=15).contains(&digits.len())) {
+            return Err("number: not a number in international form, such as +15550783881".into());
+        }
         let endpoint = Endpoint::new(
             &settings.base_url,
             EndpointOptions {
@@ -148,6 +157,7 @@ impl Meta {
             name: name.to_owned(),
             endpoint,
             path: format!("/{version}/{id}"),
+            number,
             token,
             authorization,
             free_text: settings.free_text,
@@ -155,6 +165,17 @@ impl Meta {
             webhooks: webhooks(settings)?,
             clock,
         })
+    }
+
+    /// The tenant's own idea of who writes must be this number.
+    fn check_sender(&self, outbound: &Outbound) -> Result<(), PrepareError> {
+        let (Some(number), Some(from)) = (&self.number, &outbound.from) else { return Ok(()) };
+        if digits(from) == *number {
+            return Ok(());
+        }
+        let words = "the tenant's `from` for WhatsApp is not this driver's number: name the driver of that number in \
+                     [channels.whatsapp] drivers, or leave `from` out";
+        Err(PrepareError::new(ErrorClass::Permanent, Some("sender"), words))
     }
 
     fn request(&self, path: &str, content_type: HeaderValue, body: Vec<u8>) -> Request {
@@ -202,6 +223,10 @@ impl Meta {
     }
 }
 
+fn digits(number: &str) -> String {
+    number.chars().filter(char::is_ascii_digit).collect()
+}
+
 fn webhooks(settings: &MetaSettings) -> Result<Option<Webhooks>, String> {
     let Some(secret) = &settings.app_secret else {
         if settings.app_secret_previous.is_some() || settings.verify_token.is_some() {
@@ -240,6 +265,7 @@ impl Driver for Meta {
     }
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
+        self.check_sender(outbound)?;
         let always = self.free_text == FreeText::Always && outbound.approved_template.is_none();
         let shape = request::shape(outbound, outbound.in_service_window || always)
             .map_err(|no| PrepareError::new(ErrorClass::Permanent, Some(no.code), no.words))?;

@@ -66,12 +66,12 @@ impl Webhook {
         }
         Some(Some(ProviderEvent::Inbound(InboundMessage {
             channel: Channel::Telegram,
-            provider_message_id: format!("update:{update}"),
+            provider_message_id: format!("{}:update:{update}", self.bot),
             from: chat.to_string(),
             to: self.bot.clone(),
             text: without_slash(text).to_owned(),
             at: message["date"].as_i64().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0)),
-            answers: answered["message_id"].as_i64().map(|id| message_id(chat, id)),
+            answers: answered["message_id"].as_i64().map(|id| message_id(&self.bot, chat, id)),
         })))
     }
 }

@@ -43,8 +43,9 @@ const REFUSALS: &[(u16, &str, ErrorClass, &str)] = &[
     (429, "", Temporary, "429"),
 ];
 
-/// Answers to a message for the chat `to`.
+/// Answers to a message of the bot for the chat `to`.
 pub struct ToMessage<'a> {
+    pub bot: &'a str,
     pub to: &'a str,
     pub token: &'a SecretString,
 }
@@ -79,7 +80,7 @@ impl Words for ToMessage<'_> {
             return unreadable("and names a message without an id");
         }
         Reading::Accepted {
-            provider_message_id: Some(message_id(result.chat.id, result.message_id)),
+            provider_message_id: Some(message_id(self.bot, result.chat.id, result.message_id)),
             cost: None,
         }
     }
@@ -105,10 +106,10 @@ impl Words for ToMessage<'_> {
     }
 }
 
-/// Telegram's numbers name one message of one chat. In private chats a bot has one sequence over all of them, so
-/// that the number is enough and says nothing of the person; elsewhere (negative ids) the chat belongs to it.
-pub fn message_id(chat: i64, message: i64) -> String {
-    if chat > 0 { message.to_string() } else { format!("{chat}:{message}") }
+/// Telegram's numbers name one message of one bot's chat. Over its private chats a bot has one sequence, so that the
+/// number is enough and says nothing of the person; elsewhere (negative ids) the chat belongs to it.
+pub fn message_id(bot: &str, chat: i64, message: i64) -> String {
+    if chat > 0 { format!("{bot}:{message}") } else { format!("{bot}:{chat}:{message}") }
 }
 
 #[cfg(test)]
@@ -117,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_message_is_named_without_its_person() {
-        assert_eq!(message_id(123_456_789, 42), "42");
-        assert_eq!(message_id(-1_001_234, 42), "-1001234:42");
+        assert_eq!(message_id("77", 123_456_789, 42), "77:42");
+        assert_eq!(message_id("77", -1_001_234, 42), "77:-1001234:42");
     }
 
     #[test]

@@ -38,7 +38,7 @@ const WEBHOOK_SECRET_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelegramSettings {
-    /// The bot's token, from @BotFather.
+    /// The bot's token, from @BotFather. Its number, which is no secret, is part of the messages' names.
     pub token: SecretRef,
     /// The `secret_token` that the webhook was set with; without it no callback is taken.
     #[serde(default)]
@@ -69,6 +69,7 @@ fn base_url() -> String {
 pub struct Telegram {
     name: String,
     endpoint: Endpoint,
+    bot: String,
     token: SecretString,
     options: Options,
     webhook: Option<Webhook>,
@@ -105,6 +106,7 @@ impl Telegram {
                 protect_content: settings.protect_content,
             },
             webhook: webhook(&bot, settings)?,
+            bot,
             clock,
         })
     }
@@ -182,6 +184,7 @@ impl Driver for Telegram {
                 headers: vec![(CONTENT_TYPE, content_type)],
                 body: call.body.into(),
             },
+            bot: self.bot.clone(),
             to: outbound.to.as_str().to_owned(),
             token: self.token.clone(),
             clock: Arc::clone(&self.clock),
@@ -193,6 +196,7 @@ impl Driver for Telegram {
 struct Ready {
     link: Connection,
     request: Request,
+    bot: String,
     to: String,
     token: SecretString,
     clock: Arc<dyn Clock>,
@@ -202,6 +206,7 @@ struct Ready {
 impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
         let exchange = self.link.send(self.request).await;
-        outcome(&exchange, &ToMessage { to: &self.to, token: &self.token }, self.clock.now())
+        let words = ToMessage { bot: &self.bot, to: &self.to, token: &self.token };
+        outcome(&exchange, &words, self.clock.now())
     }
 }

@@ -6,6 +6,7 @@ use channel_orchestrator::{
     channels::{
         Driver, Outbound,
         callback::{CallbackAnswer, CallbackRefused, CallbackRequest},
+        settings::DriverSettings,
     },
     domain::{
         address::Address,
@@ -16,7 +17,10 @@ use channel_orchestrator::{
     },
 };
 
-use super::{email, http_script::Heard};
+use super::{
+    email,
+    http_script::{Heard, Say},
+};
 
 /// The attempt of every golden request.
 pub const ATTEMPT: &str = "att_0198c0de000070008000000000000000";
@@ -92,6 +96,12 @@ pub fn hostile_bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// An answer cut after every one of its bytes but the last: none of these is an answer.
+pub fn cut_everywhere(whole: &Say) -> Vec<Say> {
+    let Say::Bytes(bytes) = whole else { panic!("not an answer: {whole:?}") };
+    (0..bytes.len()).map(|at| Say::Bytes(bytes[..at].to_vec())).collect()
+}
+
 /// A callback as it would come to the public listener.
 pub fn call(
     driver: &Arc<dyn Driver>,
@@ -117,5 +127,21 @@ pub fn events(answer: Result<CallbackAnswer, CallbackRefused>) -> Vec<ProviderEv
     match answer {
         Ok(CallbackAnswer::Events(events)) => events,
         other => panic!("{other:?}"),
+    }
+}
+
+/// The two tables of the settings' reference are what a reader would take away the `#` of.
+#[test]
+fn the_reference_shows_every_key_of_both_drivers() {
+    let reference = include_str!("../../../examples/orchestrator.toml");
+    for (kind, last) in [("meta", "echo_attempt"), ("telegram", "protect_content")] {
+        let head = reference.find(&format!("# kind = \"{kind}\"")).expect(kind);
+        let table: String = reference[head..]
+            .lines()
+            .take_while(|line| line.starts_with("# "))
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect();
+        assert!(table.contains(last), "{table}");
+        toml::from_str::<DriverSettings>(&table).unwrap_or_else(|fault| panic!("{fault}\n{table}"));
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     attempt,
-    chat::{Secrets, expect_request, file, hostile_bodies, message},
+    chat::{Secrets, cut_everywhere, expect_request, file, hostile_bodies, message},
     driver,
     http_script::{HttpScript, Say, answer},
 };
@@ -166,6 +166,24 @@ async fn an_operator_whose_inbound_goes_elsewhere_may_let_meta_judge_the_window(
     assert_eq!(kinds, ["text", "template"]);
 }
 
+#[tokio::test]
+async fn a_tenant_that_writes_from_another_number_is_refused() {
+    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+    let (named, _secrets) = meta(provider.port, "number = \"+1 555 078 3881\"");
+    let (unnamed, _secrets_too) = meta(provider.port, "");
+    let from = |from: &str| Outbound { from: Some(from.into()), ..whatsapp() };
+    for (driver, from, expected) in [
+        (&named, "+15550783881", "accepted wamid.HBgL"),
+        (&named, "whatsapp:+15550783881", "accepted wamid.HBgL"),
+        (&named, "+15550783882", "early permanent sender"),
+        (&unnamed, "+15550783882", "accepted wamid.HBgL"),
+    ]
+    .map(|(driver, text, expected)| (driver, from(text), expected))
+    {
+        assert_eq!(attempt(driver, &from).await, expected);
+    }
+}
+
 #[derive(Deserialize)]
 struct Table {
     errors: Vec<(u16, i64, String)>,
@@ -210,6 +228,18 @@ async fn what_is_no_answer_leaves_it_unknown() {
         assert_eq!(attempt(&driver, &whatsapp()).await, "unknown", "{name}");
         assert_eq!(provider.heard().len(), 1, "{name}: one attempt is one call");
     }
+}
+
+#[tokio::test]
+async fn an_answer_cut_anywhere_is_no_answer() {
+    let cuts = cut_everywhere(&answer(200, "", TAKEN));
+    let count = cuts.len();
+    let provider = HttpScript::start(cuts).await;
+    let (driver, _secrets) = meta(provider.port, "");
+    for at in 0..count {
+        assert_eq!(attempt(&driver, &whatsapp()).await, "unknown", "cut after {at} of {count}");
+    }
+    assert_eq!(provider.heard().len(), count);
 }
 
 #[tokio::test]
@@ -294,6 +324,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("1", &token, format!("app_secret_previous = \"{token}\""), "app_secret is missing"),
         ("1", &token, "free_text = \"never\"".into(), "in_window"),
         ("1", &token, "timeouts = { answer_seconds = 0 }".into(), "at least 1 second"),
+        ("1", &token, "number = \"06\"".into(), "such as +15550783881"),
         ("1", &token, "phone = \"1\"".into(), "unknown field `phone`"),
     ] {
         let refusal = with(number, token, &more);

@@ -220,11 +220,11 @@ async fn every_telegram_form_is_the_bot_apis_own_and_its_callbacks_are_read() {
             let mut outbound = to("123456789");
             outbound.content.attachments.extend(attachment);
             let ended = attempt(&driver, &outbound).await;
-            assert!(ended.starts_with("accepted "), "{ended}");
+            assert!(ended.starts_with("accepted 123456:"), "{ended}");
         }
     }
     let driver = bot("", BOT_TOKEN);
-    assert!(attempt(&driver, &to("@agence_dupont")).await.starts_with("accepted -100123:"));
+    assert!(attempt(&driver, &to("@agence_dupont")).await.starts_with("accepted 123456:-100123:"));
     for (chat, expected) in
         [("403", "permanent 403 blocked"), ("404", "permanent 400 chat not found"), ("429", "temporary 429")]
     {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{
     attempt,
-    chat::{Secrets, call, events, expect_request, file, hostile_bodies, message},
+    chat::{Secrets, call, cut_everywhere, events, expect_request, file, hostile_bodies, message},
     driver,
     http_script::{HttpScript, Say, answer},
 };
@@ -61,18 +61,18 @@ async fn every_form_leaves_as_the_bot_api_documents_it() {
     bare.content.body = String::new();
     let options = "link_previews = true\nprotect_content = true";
     for (name, outbound, more, chat, id) in [
-        ("telegram_text", to("42"), "", 42, "7"),
-        ("telegram_text_options", to("-1001234"), options, -1_001_234, "-1001234:7"),
-        ("telegram_channel", to("@agence_dupont"), "", -100_777, "-100777:7"),
+        ("telegram_text", to("42"), "", 42, "123456:7"),
+        ("telegram_text_options", to("-1001234"), options, -1_001_234, "123456:-1001234:7"),
+        ("telegram_channel", to("@agence_dupont"), "", -100_777, "123456:-100777:7"),
         (
             "telegram_document",
             with("42", file("C:\\plan \"d’accès\".pdf", "application/pdf", 4)),
             "",
             42,
-            "7",
+            "123456:7",
         ),
-        ("telegram_photo", with("42", file("photo.jpg", "image/jpeg", 4)), options, 42, "7"),
-        ("telegram_photo_bare", bare, "", 42, "7"),
+        ("telegram_photo", with("42", file("photo.jpg", "image/jpeg", 4)), options, 42, "123456:7"),
+        ("telegram_photo_bare", bare, "", 42, "123456:7"),
     ] {
         let provider = HttpScript::start(vec![taken_in(chat)]).await;
         let (driver, _secrets) = telegram(provider.port, more);
@@ -112,7 +112,7 @@ async fn what_telegram_would_refuse_is_refused_before_anything_leaves() {
     // Code points count, as TDLib counts them: an emoji is one.
     let mut longest = to("42");
     longest.content.body = "👋".repeat(4096);
-    assert_eq!(attempt(&driver, &longest).await, "accepted 7");
+    assert_eq!(attempt(&driver, &longest).await, "accepted 123456:7");
 }
 
 #[derive(Deserialize)]
@@ -156,6 +156,18 @@ async fn what_is_no_answer_leaves_it_unknown() {
         ended_at: chrono::DateTime::UNIX_EPOCH,
     };
     assert!(matches!(driver.look_up(&asked).await, Found::CannotTell(_)));
+}
+
+#[tokio::test]
+async fn an_answer_cut_anywhere_is_no_answer() {
+    let cuts = cut_everywhere(&answer(200, "", TAKEN));
+    let count = cuts.len();
+    let provider = HttpScript::start(cuts).await;
+    let (driver, _secrets) = telegram(provider.port, "");
+    for at in 0..count {
+        assert_eq!(attempt(&driver, &to("42")).await, "unknown", "cut after {at} of {count}");
+    }
+    assert_eq!(provider.heard().len(), count);
 }
 
 #[tokio::test]
@@ -273,7 +285,7 @@ fn what_people_write_to_the_bot_is_inbound() {
     let inbound = |chat: &str, text: &str, answers: Option<&str>| {
         ProviderEvent::Inbound(InboundMessage {
             channel: Channel::Telegram,
-            provider_message_id: "update:1001".into(),
+            provider_message_id: "123456:update:1001".into(),
             from: chat.into(),
             to: "123456".into(),
             text: text.into(),
@@ -304,9 +316,9 @@ fn what_people_write_to_the_bot_is_inbound() {
     assert_eq!(wrote("edited_message", 42, json!({ "text": "STOP" })), [inbound("42", "STOP", None)]);
     let answering =
         |from: i64| json!({ "text": "oui", "reply_to_message": { "message_id": 7, "from": { "id": from } } });
-    assert_eq!(wrote("message", 42, answering(123_456)), [inbound("42", "oui", Some("7"))]);
+    assert_eq!(wrote("message", 42, answering(123_456)), [inbound("42", "oui", Some("123456:7"))]);
     // In a group people talk to each other: only what is said to the bot is for us.
-    assert_eq!(wrote("message", -100, answering(123_456)), [inbound("-100", "oui", Some("-100:7"))]);
+    assert_eq!(wrote("message", -100, answering(123_456)), [inbound("-100", "oui", Some("123456:-100:7"))]);
     assert_eq!(
         wrote("message", -100, json!({ "text": "/stop@co_test_bot" })),
         [inbound("-100", "stop", None)]
