@@ -7,6 +7,7 @@
 mod attempt;
 pub mod gates;
 pub mod machine;
+pub mod receipts;
 #[cfg(test)]
 mod tests;
 pub mod worker;

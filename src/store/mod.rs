@@ -19,18 +19,28 @@ use crate::domain::{
 
 mod attempts;
 mod connect;
+mod contacts;
 mod database;
+mod engagement;
 mod files;
 mod intake;
 mod knowledge;
 mod open;
 mod queue;
+mod receipts;
 mod records;
+mod refusals;
+mod reported;
 mod rows;
 mod schema;
+mod suppressions;
 mod writer;
 
+pub use contacts::{Contacts, Heard};
+pub use engagement::{Engaged, Engagement};
 pub use open::{Access, OpenOptions, SqlStore, open};
+pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
+pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -287,5 +297,20 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions> Store for T {}
+pub trait Store:
+    Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Receipts + Engagement + Contacts + Suppressions
+{
+}
+impl<T> Store for T where
+    T: Intake
+        + Queue
+        + Records
+        + Knowledge
+        + Keys
+        + PolicyVersions
+        + Receipts
+        + Engagement
+        + Contacts
+        + Suppressions
+{
+}
