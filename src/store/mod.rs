@@ -19,6 +19,8 @@ use crate::domain::{
 
 mod acts;
 mod attempts;
+mod audit;
+mod backup;
 mod connect;
 mod database;
 mod evidence;
@@ -35,6 +37,7 @@ mod steps;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
+pub use audit::Finding;
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
