@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Standing, without_attempt};
+use super::machine::{Standing, after_receipt};
 use crate::{
     bell::Bell,
     channels::{Driver, Drivers},
@@ -168,9 +168,8 @@ impl Receiver {
     }
 }
 
-/// What follows an attempt that a receipt reports undelivered: the next channel of the plan, or the end. It was settled
-/// that it did not arrive, so that nothing can arrive twice.
-pub fn after_undelivered(undelivered: &Undelivered<'_>, now: DateTime<Utc>) -> Next {
+/// What follows where a receipt says that the message's last attempt did not arrive (`machine::after_receipt`).
+pub fn after_undelivered(undelivered: &Undelivered<'_>, now: DateTime<Utc>) -> Option<Next> {
     let standing = Standing {
         plan: undelivered.plan,
         hop: undelivered.hop,
@@ -178,18 +177,9 @@ pub fn after_undelivered(undelivered: &Undelivered<'_>, now: DateTime<Utc>) -> N
         attempts_on_hop: undelivered.attempts_on_hop,
         resend_used: undelivered.resend_used,
         last: None,
+        escalated: undelivered.escalated,
     };
-    let reason = match undelivered.error {
-        Some(error) => match &error.code {
-            Some(code) if !error.detail.starts_with(code.as_str()) => format!("{code}: {}", error.detail),
-            _ => error.detail.clone(),
-        },
-        None => "a receipt says that it did not arrive".to_owned(),
-    };
-    if standing.past_deadline(now) {
-        return Next::End { status: Status::Failed, reason };
-    }
-    without_attempt(&standing, now, reason, Status::Failed)
+    after_receipt(&standing, Status::Sent, undelivered.error, now)
 }
 
 /// What does not read back cannot be mended by asking the provider to come again: it is told in the log.

@@ -108,17 +108,7 @@ impl Contacts for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<bool> {
         let mut reader = self.reader().await?;
-        let sql = "SELECT sender FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3 \
-                   AND last_inbound_at > $4";
-        let values = values![address.as_str(), channel, tenant, now - SERVICE_WINDOW];
-        let ours = sender.map(|s| sender_key(channel, s)).filter(|s| is_plain_sender(channel, s));
-        for row in reader.link().rows(sql, values).await? {
-            let theirs = row.text(0)?;
-            if ours.as_ref().is_none_or(|ours| *ours == theirs) || !is_plain_sender(channel, &theirs) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(wrote_lately(&mut reader.link(), tenant, channel, address.as_str(), sender, now).await?)
     }
 
     async fn opt_ins(
@@ -148,6 +138,27 @@ impl Contacts for SqlStore {
         }
         Ok(found)
     }
+}
+
+/// Whether the person wrote to this sender (none, or one that hides its number: to any of the tenant's) lately.
+pub(super) async fn wrote_lately(
+    link: &mut Link<'_>,
+    tenant: &TenantId,
+    channel: Channel,
+    address: &str,
+    sender: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<bool, Fault> {
+    let sql = "SELECT sender FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3 \
+               AND last_inbound_at > $4";
+    let ours = sender.map(|s| sender_key(channel, s)).filter(|s| is_plain_sender(channel, s));
+    for row in link.rows(sql, values![address, channel, tenant, now - SERVICE_WINDOW]).await? {
+        let theirs = row.text(0)?;
+        if ours.as_ref().is_none_or(|ours| *ours == theirs) || !is_plain_sender(channel, &theirs) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 struct Hear {

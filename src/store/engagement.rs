@@ -134,6 +134,28 @@ pub(super) async fn rate(
     Ok(())
 }
 
+/// What goes with the outcome of an attempt: the tenant's rate, and the receipts that came before this name for it was
+/// known.
+pub(super) async fn settled(
+    link: &mut Link<'_>,
+    id: MessageId,
+    handed_off: bool,
+    reference: Option<&str>,
+) -> Result<(), Fault> {
+    if handed_off {
+        let sql = "SELECT tenant, sent_via, accepted_at FROM messages WHERE id = $1 AND sent_via IS NOT NULL";
+        if let Some(row) = link.row(sql, values![id]).await? {
+            let tenant = rows::parsed(row.text(0)?, TenantId::parse)?;
+            let channel = rows::channel(&row.text(1)?)?;
+            rate(link, &tenant, channel, rows::instant(row.int(2)?)?, 1, 0).await?;
+        }
+    }
+    match reference {
+        Some(reference) => super::receipts::await_sweep(link, reference).await,
+        None => Ok(()),
+    }
+}
+
 /// Something that was done with a message.
 pub(super) struct Deed {
     message: MessageId,
@@ -238,26 +260,6 @@ pub(super) async fn lock_message(link: &mut Link<'_>, id: MessageId) -> Result<(
         link.row("SELECT id FROM messages WHERE id = $1 FOR UPDATE", values![id]).await?;
     }
     Ok(())
-}
-
-/// Whether people did with a message what makes its escalation needless: `opened` (a click or an answer says so too),
-/// `delivered`, `clicked`, `replied`, or an event of the caller's. Read where the escalation is decided upon.
-pub(super) async fn echoed(link: &mut Link<'_>, id: MessageId, what: &str) -> Result<bool, Fault> {
-    if what == "delivered" {
-        let sql = "SELECT 1 FROM attempts WHERE message_id = $1 AND receipt IN ('delivered', 'read') LIMIT 1";
-        if link.row(sql, values![id]).await?.is_some() {
-            return Ok(true);
-        }
-    }
-    let sql = "SELECT name FROM engagement WHERE message_id = $1 AND machine = 0";
-    for row in link.rows(sql, values![id]).await? {
-        let name = row.text(0)?;
-        let implied = matches!(what, "opened" | "delivered") && engages(&name);
-        if name == what || implied {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 struct Unsubscribe {

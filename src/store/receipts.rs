@@ -11,6 +11,7 @@ use super::{
     Result, SqlStore, StoreError,
     database::{Fault, Link, Row, placeholders, values},
     engagement::lock_message,
+    evidence::is_owned_by_another,
     reported::Reported,
     rows,
     writer::Operation,
@@ -56,16 +57,18 @@ pub struct Undelivered<'a> {
     pub plan: &'a Plan,
     /// The hop that did not arrive, an index into the plan.
     pub hop: u16,
-    /// Attempts made so far, this one included, over all hops and on this one.
+    /// Attempts that count, this one included, over all hops and on this one.
     pub attempts: u16,
     pub attempts_on_hop: u16,
     pub resend_used: bool,
+    /// It was sent before, and this hop was its escalation.
+    pub escalated: bool,
     /// Why, where the provider said.
     pub error: Option<&'a AttemptError>,
 }
 
-/// What follows when a receipt says that the current attempt did not arrive. Pure.
-pub type AfterUndelivered = fn(&Undelivered<'_>, DateTime<Utc>) -> Next;
+/// What follows when a receipt says that the current attempt did not arrive; none where nothing does. Pure.
+pub type AfterUndelivered = fn(&Undelivered<'_>, DateTime<Utc>) -> Option<Next>;
 
 /// What became of a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,14 +204,17 @@ impl Receipt {
     /// The attempt that it is about: the one that the token names, else the only one of the tenant that the provider's
     /// name finds. Where the two disagree, it is about none.
     async fn find(&self, link: &mut Link<'_>) -> Result<Option<(MessageId, AttemptId)>, Fault> {
-        let select = "SELECT a.message_id, a.id, a.provider_message_id FROM attempts a \
+        let select = "SELECT a.message_id, a.id, a.provider_message_id, a.channel, a.credential FROM attempts a \
                       JOIN messages m ON m.id = a.message_id";
-        let names = placeholders(3, self.drivers.len());
+        let names = placeholders(4, self.drivers.len());
         let by = |column: &str| {
-            format!("{select} WHERE a.{column} = $1 AND m.tenant = $2 AND a.driver IN ({names}) LIMIT 2")
+            format!(
+                "{select} WHERE a.{column} = $1 AND m.tenant = $2 AND (a.credential = $3 \
+                 OR (a.credential = '' AND a.driver IN ({names}))) LIMIT 2"
+            )
         };
         let found = async |link: &mut Link<'_>, column: &str, value: &str| {
-            let mut values = values![value, &self.tenant];
+            let mut values = values![value, &self.tenant, self.credential.as_str()];
             values.extend(self.drivers.iter().map(|driver| driver.as_str().into()));
             link.rows(sqlx::AssertSqlSafe(by(column)), values).await
         };
@@ -226,10 +232,12 @@ impl Receipt {
             };
         };
         let Some(row) = found(link, "id", &token.to_string()).await?.pop() else { return Ok(None) };
-        let ours = row.maybe_text(2)?;
-        let of_another = match (&self.reference, ours) {
+        let of_another = match (&self.reference, row.maybe_text(2)?) {
             (Some(told), Some(known)) => *told != known,
-            (Some(_), None) => !named.is_empty(),
+            (Some(told), None) => {
+                let (channel, credential) = (rows::channel(&row.text(3)?)?, row.text(4)?);
+                is_owned_by_another(link, channel, &credential, told, token).await?
+            }
             (None, _) => false,
         };
         if of_another { Ok(None) } else { id(&row).map(Some) }

@@ -6,8 +6,10 @@
 use chrono::{DateTime, Utc};
 
 use super::{
+    attempts::spend,
     database::{Fault, Link, values},
     engagement::{self, Deed},
+    evidence::follow,
     queue::event,
     receipts::{AfterUndelivered, Receipt, Undelivered},
     rows,
@@ -29,11 +31,14 @@ pub(super) struct Reported {
     origin: String,
     accepted_at: DateTime<Utc>,
     status: Status,
+    at_hop: u16,
     attempts: u16,
+    waived: u16,
     hop_attempts: u16,
     resend_used: bool,
+    /// It was sent, and is sent once more elsewhere because nobody answered.
+    escalated: bool,
     open: Option<String>,
-    sent_via: Option<Channel>,
     attempt: AttemptId,
     number: u16,
     hop: u16,
@@ -54,35 +59,38 @@ impl Reported {
         attempt: AttemptId,
     ) -> Result<Self, Fault> {
         let sql = "SELECT m.tenant, m.origin, m.accepted_at, m.status, m.attempts, m.hop_attempts, m.resend_used, \
-                   m.open_attempt, m.sent_via, a.number, a.hop, a.status, a.channel, a.day, a.cost, \
-                   a.provider_message_id, a.receipt, a.receipt_conflict, a.started_at \
+                   m.open_attempt, a.number, a.hop, a.status, a.channel, a.day, a.cost, \
+                   a.provider_message_id, a.receipt, a.receipt_conflict, a.started_at, m.hop, m.waived, \
+                   m.escalated_from \
                    FROM messages m JOIN attempts a ON a.message_id = m.id WHERE m.id = $1 AND a.id = $2";
         let row = link.row(sql, values![message, attempt]).await?;
         let row = row.ok_or_else(|| Fault::Corrupt("an attempt vanished while it was looked at".into()))?;
-        let word = row.text(11)?;
+        let word = row.text(10)?;
         Ok(Self {
             message,
             tenant: rows::parsed(row.text(0)?, TenantId::parse)?,
             origin: row.text(1)?,
             accepted_at: rows::instant(row.int(2)?)?,
             status: rows::status(&row.text(3)?)?,
+            at_hop: rows::small(row.int(18)?)?,
             attempts: rows::small(row.int(4)?)?,
+            waived: rows::small(row.int(19)?)?,
+            escalated: row.maybe_text(20)?.is_some(),
             hop_attempts: rows::small(row.int(5)?)?,
             resend_used: row.int(6)? != 0,
             open: row.maybe_text(7)?,
-            sent_via: row.maybe_text(8)?.map(|word| rows::channel(&word)).transpose()?,
             attempt,
-            number: rows::small(row.int(9)?)?,
-            hop: rows::small(row.int(10)?)?,
+            number: rows::small(row.int(8)?)?,
+            hop: rows::small(row.int(9)?)?,
             attempt_status: AttemptStatus::parse(&word)
                 .ok_or_else(|| Fault::Corrupt("an attempt's status".into()))?,
-            channel: rows::channel(&row.text(12)?)?,
-            day: row.text(13)?,
-            cost: row.int(14)?,
-            reference: row.maybe_text(15)?,
-            before: row.maybe_text(16)?,
-            conflict_before: row.int(17)? != 0,
-            started_at: rows::instant(row.int(18)?)?,
+            channel: rows::channel(&row.text(11)?)?,
+            day: row.text(12)?,
+            cost: row.int(13)?,
+            reference: row.maybe_text(14)?,
+            before: row.maybe_text(15)?,
+            conflict_before: row.int(16)? != 0,
+            started_at: rows::instant(row.int(17)?)?,
         })
     }
 
@@ -188,13 +196,7 @@ impl Reported {
         ];
         link.run(sql, values).await?;
         let more = cost.map_or(0, |cost| cost.0 - self.cost);
-        if more != 0 {
-            let sql = "INSERT INTO spend (tenant, day, channel, origin, micro_euros) VALUES ($1, $2, $3, $4, $5) \
-                       ON CONFLICT (tenant, day, channel, origin) \
-                       DO UPDATE SET micro_euros = spend.micro_euros + excluded.micro_euros";
-            let values = values![&self.tenant, self.day.as_str(), self.channel, self.origin.as_str(), more];
-            link.run(sql, values).await?;
-        }
+        spend(link, &self.tenant, &self.origin, self.channel, &self.day, more).await?;
         Ok(())
     }
 
@@ -232,34 +234,34 @@ impl Reported {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<bool, Fault> {
-        let corrected = matches!(self.status, Status::Failed | Status::Unresolved);
-        if self.status == Status::Sent {
-            // Sent already: a timer that waits for an echo goes on waiting for its own.
-            let sql = "UPDATE messages SET status = $2 WHERE id = $1";
+        // Sent already: a timer that waits for an answer goes on waiting for it, and so does an escalation.
+        let sent_before = if self.status == Status::Sent {
+            Some("UPDATE messages SET status = $2 WHERE id = $1")
+        } else if self.escalated && self.hop != self.at_hop {
+            Some("UPDATE messages SET escalated_from = $2 WHERE id = $1")
+        } else {
+            None
+        };
+        if let Some(sql) = sent_before {
             link.run(sql, values![self.message, to]).await?;
             return Ok(false);
         }
-        let due = if corrected { None } else { self.escalates_at(link, at).await? };
+        let corrected = matches!(self.status, Status::Failed | Status::Unresolved);
+        let due = if corrected { None } else { self.plan(link).await?.escalation_at(self.hop, at) };
         let sql = "UPDATE messages SET status = $2, status_reason = NULL, due_at = $3, hop = $4, sent_via = $5, \
-                   corrected = CASE WHEN $6 = 1 THEN 1 ELSE corrected END, fence = fence + 1, lease_owner = NULL, \
-                   lease_until = NULL, crashes = 0 WHERE id = $1 AND open_attempt IS NULL";
-        let values = values![self.message, to, due, self.hop, self.channel, corrected];
+                   corrected = CASE WHEN $6 = 1 THEN 1 ELSE corrected END, polls = 0, crashes = 0, \
+                   possible_duplicate = CASE WHEN $7 = 1 THEN 0 ELSE possible_duplicate END, \
+                   fence = fence + 1, lease_owner = NULL, lease_until = NULL \
+                   WHERE id = $1 AND open_attempt IS NULL";
+        // A resend that waited for its turn is not needed any more.
+        let spared =
+            self.attempt_status == AttemptStatus::Unknown && self.number == self.attempts && !corrected;
+        let values = values![self.message, to, due, self.hop, self.channel, corrected, spared];
         link.run(sql, values).await?;
         let detail = if corrected { "corrected by a receipt" } else { "told by a receipt" };
         event(link, &self.message.to_string(), at, "sent", Some(detail)).await?;
         engagement::rate(link, &self.tenant, self.channel, self.accepted_at, 1, 0).await?;
         Ok(due.is_some_and(|due| due <= now))
-    }
-
-    /// When its escalation is due, counted from when it was sent; none where it has none, or is in it.
-    async fn escalates_at(
-        &self,
-        link: &mut Link<'_>,
-        sent_at: DateTime<Utc>,
-    ) -> Result<Option<DateTime<Utc>>, Fault> {
-        let plan = self.plan(link).await?;
-        let ahead = plan.escalation.filter(|escalation| escalation.hop != self.hop);
-        Ok(ahead.map(|escalation| sent_at + chrono::TimeDelta::seconds(escalation.after_seconds.into())))
     }
 
     async fn plan(&self, link: &mut Link<'_>) -> Result<Plan, Fault> {
@@ -283,45 +285,32 @@ impl Reported {
         let undelivered = Undelivered {
             plan: &plan,
             hop: self.hop,
-            attempts: self.attempts,
+            attempts: self.attempts.saturating_sub(self.waived),
             attempts_on_hop: self.hop_attempts,
             resend_used: self.resend_used,
+            escalated: self.escalated,
             error: told.error(),
         };
-        let next = match after(&undelivered, now) {
-            Next::End { status, reason } => Next::End { status, reason },
-            next if receipt.token.is_some() || self.channel == Channel::WhatsApp => next,
-            _ => Next::End {
-                status: Status::Failed,
-                reason: "it did not arrive; the receipt carried no token of ours, so nothing else is tried"
-                    .into(),
-            },
-        };
-        if self.sent_via.is_some() {
-            engagement::rate(link, &self.tenant, self.channel, self.accepted_at, -1, 0).await?;
-        }
-        self.apply(link, &next, now).await
-    }
-
-    async fn apply(&self, link: &mut Link<'_>, next: &Next, now: DateTime<Utc>) -> Result<bool, Fault> {
-        let (status, reason, due, hop, word) = match next {
-            Next::FallBackTo { hop, at, reason } => {
-                let status = if *at > now { Status::Retrying } else { Status::Queued };
-                (status, reason, Some(*at), *hop, "fallback")
+        let Some(next) = after(&undelivered, now) else { return Ok(false) };
+        let next = match next {
+            Next::FallBackTo { .. } if receipt.token.is_none() && self.channel != Channel::WhatsApp => {
+                Next::End {
+                    status: Status::Failed,
+                    reason:
+                        "it did not arrive; the receipt carried no token of ours, so nothing else is tried"
+                            .into(),
+                }
             }
-            Next::RetryAt { at, reason } => (Status::Retrying, reason, Some(*at), self.hop, "retry"),
-            Next::HoldUntil { at, reason } => (Status::Held, reason, Some(*at), self.hop, "held"),
-            Next::End { status, reason } => (*status, reason, None, self.hop, status.as_str()),
-            // It was accepted and did not arrive: nothing about that is open, and it is not sent.
-            Next::Sent | Next::SettleAt { .. } | Next::ResendAt { .. } => return Ok(false),
+            next => next,
         };
-        let sql = "UPDATE messages SET status = $2, status_reason = $3, due_at = $4, hop = $5, \
-                   hop_attempts = CASE WHEN $6 = 1 THEN 0 ELSE hop_attempts END, fence = fence + 1, \
-                   sent_via = NULL, lease_owner = NULL, lease_until = NULL, crashes = 0 \
-                   WHERE id = $1 AND open_attempt IS NULL";
-        let new_hop = hop != self.hop;
-        link.run(sql, values![self.message, status, reason.as_str(), due, hop, new_hop]).await?;
-        event(link, &self.message.to_string(), now, word, Some(reason)).await?;
-        Ok(due.is_some_and(|due| due <= now))
+        if self.status != Status::Sent {
+            // Settled first: it was accepted, and then did not arrive.
+            self.rise(link, Status::Sent, now, now).await?;
+        }
+        if !follow(link, self.message, self.hop, &plan, &next, now).await? {
+            return Ok(false);
+        }
+        engagement::rate(link, &self.tenant, self.channel, self.accepted_at, -1, 0).await?;
+        Ok(matches!(next, Next::FallBackTo { at, .. } if at <= now))
     }
 }

@@ -6,10 +6,10 @@ ALTER TABLE attempts ADD COLUMN receipt TEXT;
 ALTER TABLE attempts ADD COLUMN receipt_conflict BIGINT NOT NULL DEFAULT 0;
 -- A receipt finds its attempt by our token or by the provider's name for it.
 CREATE UNIQUE INDEX attempts_by_id ON attempts (id);
-CREATE INDEX attempts_by_reference ON attempts (provider_message_id, driver) WHERE provider_message_id IS NOT NULL;
+CREATE INDEX attempts_by_reference ON attempts (provider_message_id) WHERE provider_message_id IS NOT NULL;
 -- These providers name each message once (F39). A mail relay's queue ids come again, Telegram counts in each chat.
-CREATE UNIQUE INDEX attempts_reference_once ON attempts (driver, provider_message_id)
-    WHERE provider_message_id IS NOT NULL AND channel IN ('sms', 'whatsapp') AND driver <> 'sandbox';
+CREATE UNIQUE INDEX attempts_reference_once ON attempts (credential, provider_message_id)
+    WHERE provider_message_id IS NOT NULL AND channel IN ('sms', 'whatsapp') AND credential <> '';
 -- Whom a refusal is about: every sender that wrote to an address through a driver.
 CREATE INDEX attempts_by_address ON attempts (address, channel);
 
