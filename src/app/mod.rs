@@ -25,6 +25,7 @@ use crate::{
 
 mod drivers;
 pub mod logging;
+mod retention;
 pub mod shipped;
 mod signals;
 mod terms;
@@ -151,6 +152,12 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
@@ -180,6 +187,7 @@ impl App {
             let _ = serving.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
             None
         };
         tokio::select! {

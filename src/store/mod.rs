@@ -27,6 +27,7 @@ mod evidence;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
 mod limits;
 mod open;
 mod queue;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
+pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
@@ -329,3 +331,5 @@ pub trait PolicyVersions: Send + Sync {
 /// Everything at once, for the place that puts the parts together.
 pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts {}
 impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life> Store for T {}
