@@ -329,7 +329,5 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts> Store for T {}
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Life {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Life> Store for T {}
