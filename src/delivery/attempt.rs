@@ -57,7 +57,16 @@ impl Worker {
             let next = without_attempt(&standing, now, reason, Status::Failed);
             return self.advance(&claimed, &next).await;
         };
-        let outbound = outbound(&claimed, hop);
+        let mut outbound = outbound(&claimed, hop);
+        match self.dress(&mut outbound, driver.name(), &claimed).await {
+            Ok(()) => {}
+            Err(StoreError::Unavailable(why)) => {
+                tracing::warn!(message_id = %claimed.id, why, "its links were not kept: nothing was sent");
+                let reason = "the database was unavailable".to_owned();
+                return self.advance(&claimed, &Next::HoldUntil { at: now, reason }).await;
+            }
+            Err(fatal) => return Err(fatal),
+        }
         let cost = hop.cost;
         let trying =
             Trying { claimed: &claimed, driver, outbound, cost, began: now, started: Instant::now() };

@@ -5,8 +5,11 @@
 //! provider is spoken to.
 
 mod attempt;
+mod dress;
 pub mod gates;
 pub mod machine;
 #[cfg(test)]
 mod tests;
 pub mod worker;
+
+pub use dress::Dressing;

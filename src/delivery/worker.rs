@@ -17,7 +17,7 @@ use chrono::TimeDelta;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::SETTLE_SECONDS;
+use super::{dress::Dressing, machine::SETTLE_SECONDS};
 use crate::{
     bell::Bell,
     channels::Drivers,
@@ -100,6 +100,8 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     pub bell: Arc<Bell>,
     pub settings: WorkerSettings,
+    /// None without a public URL.
+    pub dressing: Option<Dressing>,
     /// A fresh number from 0 to 1; fixed in tests.
     pub jitter: fn() -> f64,
     /// Outcomes that the database has not taken yet: nothing is claimed meanwhile.
@@ -122,6 +124,7 @@ impl Worker {
             clock,
             bell,
             settings,
+            dressing: None,
             jitter: random,
             unwritten: Arc::default(),
         }

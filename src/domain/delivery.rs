@@ -123,6 +123,19 @@ pub struct Plan {
     /// Sent again elsewhere if nothing happens.
     #[serde(default)]
     pub escalation: Option<PlannedEscalation>,
+    /// What its mails may carry to tell of opens and clicks.
+    #[serde(default)]
+    pub tracking: TrackingTerms,
+}
+
+/// Whether a mail tells what a person does with it. Off unless the tenant's policy and the person allow it
+/// (reliability.md T23).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingTerms {
+    /// An image that is fetched when the mail is opened, and links that pass by the public listener.
+    pub engagement: bool,
+    /// The only hosts, in lower case, whose links pass by the public listener; empty: any.
+    pub hosts: Vec<String>,
 }
 
 /// What is done when a message that was sent stays without an echo.

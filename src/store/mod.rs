@@ -28,9 +28,11 @@ mod queue;
 mod records;
 mod rows;
 mod schema;
+mod tracking;
 mod writer;
 
 pub use open::{Access, OpenOptions, SqlStore, open};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -287,5 +289,5 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Links {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Links> Store for T {}

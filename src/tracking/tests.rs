@@ -1,0 +1,1 @@
+//! Tokens, links and robots, by table and at random.
