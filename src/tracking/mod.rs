@@ -130,6 +130,3 @@ fn segment(name: &str) -> String {
 pub fn may_redirect_to(url: &str) -> bool {
     html::parts(url).is_some()
 }
-
-#[cfg(test)]
-mod tests;

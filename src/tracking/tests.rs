@@ -1,1 +1,0 @@
-//! Tokens, links and robots, by table and at random.
