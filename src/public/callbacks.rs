@@ -127,7 +127,7 @@ impl Public {
                 return frame::turned_away(StatusCode::FORBIDDEN);
             }
         };
-        self.hand_on(driver.name(), &tenant, attempt, events).await
+        self.hand_on(&*driver, &tenant, attempt, events).await
     }
 
     /// The attempt that our token in the address names, where there is a token; it must be this tenant's.
@@ -142,21 +142,21 @@ impl Public {
 
     async fn hand_on(
         &self,
-        driver: &str,
+        driver: &dyn Driver,
         tenant: &TenantId,
         attempt: Option<AttemptId>,
         events: Vec<ProviderEvent>,
     ) -> Response {
-        failpoint::hit("receipt.verified");
+        let name = driver.name();
         if !events.is_empty()
             && let Err(error) = self.parts.receiver.provider_events(driver, tenant, attempt, events).await
         {
-            tracing::error!(driver, %tenant, %error, "a callback is not kept: its provider has to repeat it");
-            self.count(driver, CallbackResult::Unavailable);
+            tracing::error!(driver = name, %tenant, %error, "a callback is not kept: its provider has to repeat it");
+            self.count(name, CallbackResult::Unavailable);
             return frame::later();
         }
         failpoint::hit("receipt.pre_200");
-        self.count(driver, CallbackResult::Taken);
+        self.count(name, CallbackResult::Taken);
         StatusCode::OK.into_response()
     }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::{
+    channels::Driver,
     domain::{
         ids::{AttemptId, MessageId, TenantId},
         receipt::{EngagementEvent, ProviderEvent},
@@ -19,7 +20,7 @@ pub trait Receive: Send + Sync {
     /// What a provider told in one verified callback of this tenant. `attempt`: the one that our own token named.
     async fn provider_events(
         &self,
-        driver: &str,
+        driver: &dyn Driver,
         tenant: &TenantId,
         attempt: Option<AttemptId>,
         events: Vec<ProviderEvent>,

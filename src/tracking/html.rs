@@ -102,20 +102,18 @@ fn decode(value: &str) -> Option<String> {
     while let Some((before, after)) = rest.split_once('&') {
         out.push_str(before);
         let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '#').unwrap_or(after.len());
-        rest = match after[..end].as_bytes() {
-            // `&b=1`: no reference, as browsers read it inside of attributes.
-            _ if !after[end..].starts_with(';') => {
-                if after.starts_with('#') || (legacy(&after[..end]) && !after[end..].starts_with('=')) {
-                    return None;
-                }
-                out.push('&');
-                after
-            }
-            name => {
-                out.push(character(name)?);
-                &after[end + 1..]
-            }
-        };
+        let name = &after[..end];
+        if after[end..].starts_with(';') {
+            out.push(character(name)?);
+            rest = &after[end + 1..];
+            continue;
+        }
+        // `&b=1`: no reference, as browsers read it inside of attributes.
+        if name.starts_with('#') || (legacy(name) && !after[end..].starts_with('=')) {
+            return None;
+        }
+        out.push('&');
+        rest = after;
     }
     out.push_str(rest);
     Some(out)
@@ -126,8 +124,8 @@ fn legacy(name: &str) -> bool {
     ["amp", "lt", "gt", "quot", "AMP", "LT", "GT", "QUOT"].contains(&name)
 }
 
-fn character(name: &[u8]) -> Option<char> {
-    Some(match name {
+fn character(name: &str) -> Option<char> {
+    Some(match name.as_bytes() {
         b"amp" | b"AMP" => '&',
         b"lt" => '<',
         b"gt" => '>',
@@ -150,8 +148,8 @@ fn hrefs(text: &str) -> Vec<Range<usize>> {
     let mut at = 0;
     while let Some(open) = text[at..].find('<').map(|n| at + n) {
         let rest = &text[open..];
-        if rest.starts_with("<!--") {
-            match rest[4..].find("-->") {
+        if let Some(comment) = rest.strip_prefix("<!--") {
+            match comment.find("-->") {
                 Some(end) => at = open + 4 + end + 3,
                 None => break,
             }

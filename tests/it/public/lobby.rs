@@ -73,12 +73,12 @@ impl Remembering {
 impl Receive for Remembering {
     async fn provider_events(
         &self,
-        driver: &str,
+        driver: &dyn Driver,
         tenant: &TenantId,
         attempt: Option<AttemptId>,
         events: Vec<ProviderEvent>,
     ) -> Result<(), StoreError> {
-        let (driver, tenant) = (driver.to_owned(), tenant.to_string());
+        let (driver, tenant) = (driver.name().to_owned(), tenant.to_string());
         self.tell(Told::Events { driver, tenant, attempt, events })
     }
 
