@@ -255,3 +255,8 @@ pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, St
     let access = if missing { Access::Daemon } else { Access::Beside };
     crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
 }
+
+/// The database for commands that only look, whether a daemon has it open or not.
+pub async fn open_database_to_read(database: &str) -> Result<Arc<SqlStore>, StoreError> {
+    crate::store::open(database, OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() }).await
+}

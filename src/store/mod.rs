@@ -18,6 +18,8 @@ use crate::domain::{
 };
 
 mod attempts;
+mod audit;
+mod backup;
 mod connect;
 mod database;
 mod files;
@@ -31,6 +33,7 @@ mod schema;
 mod tracking;
 mod writer;
 
+pub use audit::Finding;
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
