@@ -8,6 +8,7 @@ use channel_orchestrator::{
     api::settings::{ConnectionLimits, Pace},
     domain::ids::MessageId,
     public::{PublicSettings, bind, serve, settings::Network},
+    store::Links,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -165,8 +166,7 @@ async fn what_a_proxy_and_we_could_read_differently_is_refused() {
 async fn stopping_loses_nothing() {
     let served = Served::new(|_| {}).await;
     let message = MessageId::new();
-    let links = channel_orchestrator::store::Links::put_links;
-    links(&*served.lobby.store, message, &["https://a.example/".to_owned()]).await.unwrap();
+    served.lobby.store.put_links(message, &["https://a.example/".to_owned()]).await.unwrap();
     let url = served.lobby.tracker.click_url(message, 0, served.lobby.now());
     let click = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path(&url));
     assert!(served.say(&click).await.contains("location: https://a.example/"));
