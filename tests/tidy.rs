@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("channels", &["domain"]),
     ("tracking", &["domain", "channels"]),
     ("bell", &["domain"]),
-    ("delivery", &["domain", "failpoint", "store", "channels", "tracking", "bell"]),
+    ("delivery", &["domain", "failpoint", "store", "channels", "bell"]),
     (
         "orchestrator",
         &["domain", "failpoint", "request", "policy", "decide", "bundles", "store", "channels", "bell"],

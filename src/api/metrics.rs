@@ -22,6 +22,7 @@ use crate::{
         counters::{Cause, ReloadCounts},
         status::PoliciesStatus,
     },
+    channels::health::Shut,
     domain::{
         channel::Channel,
         decision::Decision,
@@ -82,6 +83,13 @@ struct StatusLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CauseLabels {
+    cause: &'static str,
+}
+
+/// The credential is by the operator's own name for it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CredentialLabels {
+    credential: String,
     cause: &'static str,
 }
 
@@ -155,6 +163,9 @@ pub struct Metrics {
     last_reload: Gauge,
     callbacks: Family<CallbackLabels, Counter>,
     engagements: Family<EngagementLabels, Counter>,
+    possible_duplicates: Counter,
+    ids_taken: Counter,
+    credentials_shut: Family<CredentialLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -178,6 +189,9 @@ impl Default for Metrics {
             last_reload: Gauge::default(),
             callbacks: Family::default(),
             engagements: Family::default(),
+            possible_duplicates: Counter::default(),
+            ids_taken: Counter::default(),
+            credentials_shut: Family::default(),
         };
         metrics.register();
         metrics
@@ -223,6 +237,21 @@ impl Metrics {
             "When every tenant's files were last found in force",
             Unit::Seconds,
             self.last_reload.clone(),
+        );
+        registry.register(
+            "possible_duplicates",
+            "Unknown outcomes that were resent once",
+            self.possible_duplicates.clone(),
+        );
+        registry.register(
+            "provider_ids_taken",
+            "Answers with an id that belongs to another attempt, not believed",
+            self.ids_taken.clone(),
+        );
+        registry.register(
+            "credentials_shut",
+            "Credentials that are not used now, by cause",
+            self.credentials_shut.clone(),
         );
         registry.register("callbacks", "Calls by providers, by what became of them", self.callbacks.clone());
         registry.register(
@@ -286,6 +315,26 @@ impl Metrics {
     pub fn attempted(&self, channel: Channel, status: AttemptStatus) {
         let labels = AttemptLabels { channel: channel.as_str(), status: status.as_str() };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// An outcome stayed unknown, and the message goes once more.
+    pub fn possible_duplicate(&self) {
+        self.possible_duplicates.inc();
+    }
+
+    /// A provider gave an id that belongs to another attempt.
+    pub fn id_taken(&self) {
+        self.ids_taken.inc();
+    }
+
+    /// Which credentials are shut now: set when it is asked for.
+    pub fn set_credentials(&self, shut: &[Shut]) {
+        self.credentials_shut.clear();
+        for closed in shut {
+            let labels =
+                CredentialLabels { credential: closed.credential.clone(), cause: closed.cause.as_str() };
+            self.credentials_shut.get_or_create(&labels).set(1);
+        }
     }
 
     /// A request was answered. `path` is the route's pattern.

@@ -56,11 +56,20 @@ fn plan(now: DateTime<Utc>) -> Plan {
         budget_time_zone: "Europe/Paris".into(),
         escalation: None,
         tracking: TrackingTerms::default(),
+        priority: None,
     }
 }
 
 fn standing(plan: &Plan) -> Standing<'_> {
-    Standing { plan, hop: 0, attempts: 0, attempts_on_hop: 0, resend_used: false, last: None }
+    Standing {
+        plan,
+        hop: 0,
+        attempts: 0,
+        attempts_on_hop: 0,
+        resend_used: false,
+        last: None,
+        escalated: false,
+    }
 }
 
 fn failed(class: ErrorClass) -> Outcome {

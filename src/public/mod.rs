@@ -25,6 +25,7 @@ use crate::{
 mod body;
 mod callbacks;
 mod clicks;
+mod dressing;
 mod frame;
 mod listen;
 mod page;
@@ -33,6 +34,7 @@ pub mod settings;
 mod unsubscribe;
 mod visits;
 
+pub use dressing::Dressing;
 pub use listen::PublicListener;
 pub use receive::Receive;
 pub use settings::PublicSettings;

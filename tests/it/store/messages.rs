@@ -122,6 +122,7 @@ pub fn message() -> NewMessage {
             budget_time_zone: "Europe/Paris".into(),
             escalation: None,
             tracking: TrackingTerms::default(),
+            priority: None,
         }),
         status: Status::Queued,
         status_reason: None,
