@@ -22,7 +22,9 @@ mod attempts;
 mod audit;
 mod backup;
 mod connect;
+mod contacts;
 mod database;
+mod engagement;
 mod evidence;
 mod files;
 mod intake;
@@ -30,18 +32,26 @@ mod knowledge;
 mod limits;
 mod open;
 mod queue;
+mod receipts;
 mod records;
+mod refusals;
+mod reported;
 mod rows;
 mod schema;
 mod steps;
 mod tracking;
+mod suppressions;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
+pub use contacts::{Contacts, Heard};
+pub use engagement::{Engaged, Engagement};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use tracking::{KnownLink, Links};
+pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
+pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -331,3 +341,31 @@ pub trait PolicyVersions: Send + Sync {
 /// Everything at once, for the place that puts the parts together.
 pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Links {}
 impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Links> Store for T {}
+pub trait Store:
+    Intake
+    + Queue
+    + Records
+    + Knowledge
+    + Keys
+    + PolicyVersions
+    + Acts
+    + Receipts
+    + Engagement
+    + Contacts
+    + Suppressions
+{
+}
+impl<T> Store for T where
+    T: Intake
+        + Queue
+        + Records
+        + Knowledge
+        + Keys
+        + PolicyVersions
+        + Acts
+        + Receipts
+        + Engagement
+        + Contacts
+        + Suppressions
+{
+}
