@@ -3,10 +3,10 @@
 //! A method returns only when what it was told is durable: a provider that hears 200 never tells it again.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 
 use crate::{
     channels::Driver,
+    delivery::receipts::Receiver,
     domain::{
         ids::{AttemptId, MessageId, TenantId},
         receipt::{EngagementEvent, ProviderEvent},
@@ -30,5 +30,26 @@ pub trait Receive: Send + Sync {
     async fn engaged(&self, event: EngagementEvent) -> Result<(), StoreError>;
 
     /// The person wants no more of these mails. False where nothing is known of the message any more.
-    async fn unsubscribe(&self, message: MessageId, at: DateTime<Utc>) -> Result<bool, StoreError>;
+    async fn unsubscribe(&self, message: MessageId) -> Result<bool, StoreError>;
+}
+
+#[async_trait]
+impl Receive for Receiver {
+    async fn provider_events(
+        &self,
+        driver: &dyn Driver,
+        tenant: &TenantId,
+        attempt: Option<AttemptId>,
+        events: Vec<ProviderEvent>,
+    ) -> Result<(), StoreError> {
+        Receiver::provider_events(self, driver, tenant, attempt, events).await
+    }
+
+    async fn engaged(&self, event: EngagementEvent) -> Result<(), StoreError> {
+        self.engagement(&event).await.map(|_| ())
+    }
+
+    async fn unsubscribe(&self, message: MessageId) -> Result<bool, StoreError> {
+        Receiver::unsubscribe(self, message).await
+    }
 }

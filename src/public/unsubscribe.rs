@@ -37,7 +37,7 @@ pub(super) async fn act(State(public): State<Arc<Public>>, token: Token, request
     if let Err(status) = body::receive(&public, request.into_body(), BODY_BYTES_MAX).await {
         return frame::turned_away(status);
     }
-    match public.parts.receiver.unsubscribe(message, public.parts.clock.now()).await {
+    match public.parts.receiver.unsubscribe(message).await {
         Ok(true) => {
             public.parts.metrics.engaged("unsubscribed", false);
             page::done(language)

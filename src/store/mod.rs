@@ -39,8 +39,8 @@ mod reported;
 mod rows;
 mod schema;
 mod steps;
-mod tracking;
 mod suppressions;
+mod tracking;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
@@ -49,9 +49,9 @@ pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
-pub use tracking::{KnownLink, Links};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -339,10 +339,9 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Links {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Links> Store for T {}
 pub trait Store:
     Intake
+    + Links
     + Queue
     + Records
     + Knowledge
@@ -357,6 +356,7 @@ pub trait Store:
 }
 impl<T> Store for T where
     T: Intake
+        + Links
         + Queue
         + Records
         + Knowledge

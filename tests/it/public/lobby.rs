@@ -86,7 +86,7 @@ impl Receive for Remembering {
         self.tell(Told::Engaged(event))
     }
 
-    async fn unsubscribe(&self, message: MessageId, _at: DateTime<Utc>) -> Result<bool, StoreError> {
+    async fn unsubscribe(&self, message: MessageId) -> Result<bool, StoreError> {
         if self.forgotten.load(Ordering::SeqCst) {
             return Ok(false);
         }
