@@ -11,8 +11,10 @@ use crate::{
     api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies},
+    channels::health::Health,
     config::{Config, NamedBy},
     delivery::{
+        breaker::Breakers,
         receipts::Receiver,
         worker::{Worker, WorkerSettings},
     },
@@ -25,8 +27,10 @@ use crate::{
 mod drivers;
 pub mod logging;
 mod public;
+mod retention;
 pub mod shipped;
 mod signals;
+mod terms;
 mod versions;
 
 pub use drivers::make as make_drivers;
@@ -87,7 +91,10 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         make_private_dir(&config.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let drivers = drivers::make(&config, Arc::clone(&clock)).map_err(StartError::Settings)?;
+        let breakers = Arc::<Breakers>::default();
+        let drivers = drivers::make(&config, Arc::clone(&clock))
+            .map_err(StartError::Settings)?
+            .with_health(Arc::clone(&breakers) as Arc<dyn Health>);
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
@@ -119,6 +126,8 @@ impl App {
         };
         let dress = tracker.as_ref().map(|tracker| public::dress(tracker, &store, &clock));
         let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
+        worker.breakers = breakers;
+        worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
         worker.dress = dress;
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
@@ -180,6 +189,12 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let facing = public.map(|public| public.serve(shutdown.clone()));
         let stop = shutdown.clone();
@@ -217,6 +232,7 @@ impl App {
             let _ = sweeping.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
             None
         };
         tokio::select! {

@@ -29,6 +29,7 @@ mod evidence;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
 mod limits;
 mod open;
 mod queue;
@@ -47,6 +48,7 @@ pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
+pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
@@ -342,6 +344,7 @@ pub trait PolicyVersions: Send + Sync {
 pub trait Store:
     Intake
     + Links
+    + Life
     + Queue
     + Records
     + Knowledge
@@ -357,6 +360,7 @@ pub trait Store:
 impl<T> Store for T where
     T: Intake
         + Links
+        + Life
         + Queue
         + Records
         + Knowledge
