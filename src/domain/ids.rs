@@ -213,6 +213,10 @@ uuid_id! {
     /// One attempt at one provider: `att_` and a UUIDv7 in hex.
     AttemptId, "att_"
 }
+uuid_id! {
+    /// One broadcast: `bc_` and a UUIDv7 in hex.
+    BroadcastId, "bc_"
+}
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use crate::{
         address::{Contact, read_contacts},
         channel::PerChannel,
         decision::{Decision, Gate},
-        delivery::{MessageRecord, NewMessage, Plan, Status},
+        delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
         facts::{DriverHealth, Facts},
         ids::{IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
@@ -198,6 +198,9 @@ impl Orchestrator {
         let decided = self.decide(&asked, now).await?;
         let plan = decide::plan(&decided.bundle, &decided.input(&asked.request), &decided.decision);
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
+        let policy = decided.bundle.policy();
+        let day = now.with_timezone(&policy.time_zone).date_naive();
+        let counting = Counting { day: policy.learning.analytics.then_some(day), broadcast: None };
         Ok(NewMessage {
             id: MessageId::new(),
             request: asked.request,
@@ -207,6 +210,7 @@ impl Orchestrator {
             status_reason,
             accepted_at: now,
             idempotency,
+            counting,
         })
     }
 

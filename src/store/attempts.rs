@@ -94,6 +94,7 @@ impl Operation for RecordIntent {
         let number = row.int(0)?;
         self.insert(link, number).await?;
         spend(link, &self.tenant, self.origin, intent.channel, &day_text(intent.day), intent.cost.0).await?;
+        link.tally().spent(self.id, intent.channel, &day_text(intent.day), intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }
@@ -270,6 +271,8 @@ pub(super) struct Settle {
     fence: i64,
     attempt: AttemptId,
     ended: Ended,
+    /// The hop's.
+    channel: Option<Channel>,
     step: Step,
     uncounted: bool,
     now: DateTime<Utc>,
@@ -293,6 +296,7 @@ impl Settle {
             attempt,
             uncounted: matches!(next, Next::HoldUntil { .. }) && ended.status == AttemptStatus::NotSent,
             ended,
+            channel,
             step: Step::new(claimed, next, channel, now),
             now,
         })
@@ -322,8 +326,11 @@ impl Operation for Settle {
         if let Some(row) = link.row(sql, values).await? {
             let channel = rows::channel(&row.text(0)?)?;
             spend(link, &self.tenant, self.origin, channel, &row.text(1)?, row.int(2)?).await?;
+            link.tally().spent(self.id, channel, &row.text(1)?, row.int(2)?);
+            link.tally().settled(self.id, channel, ended.status);
         }
         if held {
+            link.tally().followed(self.id, self.channel, self.step.status, self.step.new_hop);
             let id = self.id.to_string();
             event(link, &id, self.now, self.step.event, self.step.reason.as_deref()).await?;
         }
@@ -334,6 +341,8 @@ impl Operation for Settle {
 pub(super) struct Advance {
     id: MessageId,
     fence: i64,
+    /// The hop's.
+    channel: Option<Channel>,
     step: Step,
     now: DateTime<Utc>,
 }
@@ -341,8 +350,14 @@ pub(super) struct Advance {
 impl Advance {
     pub(super) fn new(claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Self {
         // Without an attempt of its own, `Sent` means that the last one turned out to be accepted.
-        let channel = claimed.last_attempt.as_ref().map(|attempt| attempt.channel);
-        Self { id: claimed.id, fence: claimed.fence, step: Step::new(claimed, next, channel, now), now }
+        let taken = claimed.last_attempt.as_ref().map(|attempt| attempt.channel);
+        Self {
+            id: claimed.id,
+            fence: claimed.fence,
+            channel: claimed.plan.hops.get(usize::from(claimed.hop)).map(|hop| hop.channel),
+            step: Step::new(claimed, next, taken, now),
+            now,
+        }
     }
 }
 
@@ -352,6 +367,7 @@ impl Operation for Advance {
     async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
         let held = self.step.write(link, self.id, self.fence, None, false).await?;
         if held {
+            link.tally().followed(self.id, self.channel, self.step.status, self.step.new_hop);
             let id = self.id.to_string();
             event(link, &id, self.now, self.step.event, self.step.reason.as_deref()).await?;
         }

@@ -14,11 +14,13 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
+    counters::{Labels, Mark},
     database::{Fault, Link, Value, placeholders, values},
     rows,
     writer::Operation,
 };
 use crate::domain::{
+    channel::Channel,
     delivery::{NewMessage, Status},
     ids::{IdempotencyKey, MessageId, TenantId},
 };
@@ -40,6 +42,9 @@ pub(super) struct Offer {
     message: Vec<Value>,
     body: Vec<Value>,
     event: Option<Vec<Value>>,
+    labels: Labels,
+    chosen: Option<Channel>,
+    ended: Option<Mark>,
 }
 
 impl Offer {
@@ -56,6 +61,13 @@ impl Offer {
             message: rows::message_values(message),
             body: rows::body_values(message)?,
             event,
+            labels: rows::labels(message),
+            chosen: message.decision.chosen,
+            ended: match message.status {
+                Status::Skipped => Some(Mark::Skipped),
+                Status::Expired => Some(Mark::Expired),
+                _ => None,
+            },
         })
     }
 }
@@ -168,11 +180,14 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    for offer in offers {
+        link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
+    }
     Ok(())
 }
 
 /// Inserts rows of equal width, many in a statement, and gives what the statements return.
-async fn insert(
+pub(super) async fn insert(
     link: &mut Link<'_>,
     head: &str,
     tail: &str,

@@ -19,6 +19,7 @@ use crate::domain::{
 
 mod attempts;
 mod connect;
+mod counters;
 mod database;
 mod files;
 mod intake;
