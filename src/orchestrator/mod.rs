@@ -21,14 +21,14 @@ use crate::{
         channel::PerChannel,
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
-        facts::{DriverHealth, Facts},
+        facts::{DriverHealth, Facts, SentLately},
         ids::{IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
         time::Clock,
     },
     policy::bundle::Bundle,
     request::Asked,
-    store::{Acceptance, Store, StoreError},
+    store::{Acceptance, KnownFacts, Store, StoreError},
 };
 
 mod canonical;
@@ -264,6 +264,12 @@ impl Orchestrator {
         let day = at.with_timezone(&policy.time_zone).date_naive();
         let known =
             self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
+        let sent_lately = match policy.caps.binds(request.kind) {
+            true => {
+                self.store.sent_lately(&request.tenant, request.recipient.as_str(), request.kind, at).await?
+            }
+            false => SentLately::default(),
+        };
         let drivers = PerChannel::from_fn(|channel| {
             let named = &policy.channels[channel].drivers;
             let configured = !self.drivers.for_channel(channel, named).is_empty();
@@ -273,7 +279,8 @@ impl Orchestrator {
             });
             DriverHealth { configured, healthy: configured, detail }
         });
-        Ok(Facts { suppressed: known.suppressed, spend: known.spend, drivers, ..Facts::default() })
+        let KnownFacts { suppressed, spend } = known;
+        Ok(Facts { suppressed, spend, sent_lately, drivers, ..Facts::default() })
     }
 
     /// The message that an earlier use of the key made, with its outcome if that comes in time.

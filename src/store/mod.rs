@@ -18,6 +18,7 @@ use crate::domain::{
 };
 
 mod attempts;
+mod caps;
 mod connect;
 mod counters;
 mod database;
@@ -31,6 +32,7 @@ mod rows;
 mod schema;
 mod writer;
 
+pub use caps::Caps;
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
 
@@ -288,5 +290,5 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps> Store for T {}

@@ -43,9 +43,14 @@ async fn an_upgrade_that_fails_leaves_nothing_behind(base: &Base) {
     assert!(base.texts(sql).await.is_empty(), "a half upgrade stayed");
     let words = refusal(&base.url(), read_only()).await;
     assert!(words.contains("upgrades the database"), "{words}");
-    base.sql("DROP TABLE bodies; DROP TABLE attempts; DROP TABLE idempotency_keys; DROP TABLE events").await;
-    base.sql("DROP TABLE suppressions; DROP TABLE spend; DROP TABLE api_keys; DROP TABLE policy_versions")
-        .await;
+    let sql = if base.is_postgres() {
+        "SELECT tablename::text FROM pg_tables WHERE tablename <> 'meta' AND schemaname = current_schema()"
+    } else {
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'meta'"
+    };
+    for table in base.texts(sql).await {
+        base.sql(&format!("DROP TABLE {table}")).await;
+    }
     base.open().await.close().await;
 }
 
