@@ -28,124 +28,11 @@ use super::{
 use crate::domain::{
     channel::Channel,
     delivery::{AttemptStatus, Status},
+    figures::{
+        self, ACCEPTED, ALWAYS_SMS, COST, DECIDED, DELIVERY_MILLIS, DELIVERY_TIMED, Mark, REFUSED, SEGMENTS,
+    },
     ids::MessageId,
 };
-
-/// What is counted at most once for a message on a channel. Its place is a bit that is stored: only add.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mark {
-    /// A provider took it.
-    Sent,
-    /// It arrived; implies `Sent`.
-    Delivered,
-    /// A person opened it; implies `Delivered`.
-    Opened,
-    /// A person followed a link; implies `Opened`.
-    Clicked,
-    Replied,
-    Converted,
-    /// It failed on this channel, whatever another channel did then.
-    Failed,
-    Unsubscribed,
-    /// A prefetcher or a scanner opened it.
-    MachineOpened,
-    MachineClicked,
-    Expired,
-    /// A gate or a suppression kept it from being sent.
-    Skipped,
-}
-
-impl Mark {
-    pub const ALL: [Mark; 12] = [
-        Mark::Sent,
-        Mark::Delivered,
-        Mark::Opened,
-        Mark::Clicked,
-        Mark::Replied,
-        Mark::Converted,
-        Mark::Failed,
-        Mark::Unsubscribed,
-        Mark::MachineOpened,
-        Mark::MachineClicked,
-        Mark::Expired,
-        Mark::Skipped,
-    ];
-
-    /// The counter's name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Mark::Sent => "sent",
-            Mark::Delivered => "delivered",
-            Mark::Opened => "opened",
-            Mark::Clicked => "clicked",
-            Mark::Replied => "replied",
-            Mark::Converted => "converted",
-            Mark::Failed => "failed",
-            Mark::Unsubscribed => "unsubscribed",
-            Mark::MachineOpened => "machine_opened",
-            Mark::MachineClicked => "machine_clicked",
-            Mark::Expired => "expired",
-            Mark::Skipped => "skipped",
-        }
-    }
-
-    /// What is true before this can be.
-    const fn implied(self) -> Option<Mark> {
-        match self {
-            Mark::Delivered => Some(Mark::Sent),
-            Mark::Opened => Some(Mark::Delivered),
-            Mark::Clicked => Some(Mark::Opened),
-            _ => None,
-        }
-    }
-
-    /// What a person does with a message.
-    const fn is_engagement(self) -> bool {
-        !matches!(self, Mark::Failed | Mark::Expired | Mark::Skipped)
-    }
-
-    const fn bit(self, channel: Option<Channel>) -> i64 {
-        let group = match channel {
-            Some(channel) => channel.index(),
-            None => 4,
-        };
-        1 << (self as usize + 12 * group)
-    }
-}
-
-/// Counters that are sums and no marks.
-pub const ACCEPTED: &str = "accepted";
-/// Accepted, and this channel was chosen.
-pub const DECIDED: &str = "decided";
-/// Attempts that a provider refused.
-pub const REFUSED: &str = "refused";
-/// Micro-euros, corrections included: the sum of the attempts' costs.
-pub const COST: &str = "cost";
-/// Micro-euros that the messages sent would have cost by SMS, estimated when they were accepted.
-pub const ALWAYS_SMS: &str = "always_sms";
-/// Of what was sent by SMS.
-pub const SEGMENTS: &str = "segments";
-/// Milliseconds from handing off to delivery, and of how many messages they are known.
-pub const DELIVERY_MILLIS: &str = "delivery_millis";
-pub const DELIVERY_TIMED: &str = "delivery_timed";
-
-/// How many buckets delivery times are counted in: half octaves from a quarter of a second to eight days.
-pub const BUCKETS: usize = 45;
-
-/// The longest delivery time of a bucket, in milliseconds; the last one has none.
-pub fn bucket_end(bucket: usize) -> i64 {
-    let octave = 250_i64 << (bucket / 2);
-    if bucket % 2 == 0 { octave } else { octave * 14_142 / 10_000 }
-}
-
-/// The counter of a bucket of delivery times.
-pub fn bucket_name(bucket: usize) -> String {
-    format!("delivery_within_{bucket:02}")
-}
-
-fn bucket_of(millis: i64) -> usize {
-    (0..BUCKETS - 1).find(|bucket| millis <= bucket_end(*bucket)).unwrap_or(BUCKETS - 1)
-}
 
 /// What a value is added to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -354,7 +241,7 @@ fn set(
     if message.bits & bit != 0 {
         return;
     }
-    if let Some(implied) = mark.implied() {
+    if let Some(implied) = mark.implied(channel) {
         set(tally, message, channel, implied, None);
     }
     let sent_before = Channel::ALL.iter().any(|c| message.bits & Mark::Sent.bit(Some(*c)) != 0);
@@ -375,7 +262,7 @@ fn set(
     {
         tally.add(&labels, Some(channel), DELIVERY_MILLIS, millis);
         tally.add(&labels, Some(channel), DELIVERY_TIMED, 1);
-        tally.add(&labels, Some(channel), &bucket_name(bucket_of(millis)), 1);
+        tally.add(&labels, Some(channel), &figures::bucket_name(figures::bucket_of(millis)), 1);
     }
 }
 
@@ -459,27 +346,4 @@ async fn add_sums(link: &mut Link<'_>, sums: BTreeMap<Place, i64>) -> Result<(),
                 DO UPDATE SET value = counters.value + excluded.value";
     insert(link, head, tail, rows).await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mark_has_a_bit_of_its_own_on_every_channel() {
-        let channels = Channel::ALL.into_iter().map(Some).chain([None]);
-        let all: Vec<i64> = channels.flat_map(|c| Mark::ALL.map(|m| m.bit(c))).collect();
-        assert!(all.iter().all(|bit| *bit > 0), "none is the sign");
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-    }
-
-    #[test]
-    fn buckets_grow_and_hold_what_is_theirs() {
-        assert!((1..BUCKETS - 1).all(|b| bucket_end(b) > bucket_end(b - 1)));
-        for (millis, bucket) in [(0, 0), (250, 0), (251, 1), (353, 1), (354, 2), (500, 2), (1_000, 4)] {
-            assert_eq!(bucket_of(millis), bucket, "{millis}");
-        }
-        assert_eq!(bucket_of(i64::MAX), BUCKETS - 1);
-        assert!(bucket_end(BUCKETS - 2) > 6 * 86_400_000, "about a week is told apart");
-    }
 }

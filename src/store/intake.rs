@@ -14,7 +14,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
-    counters::{Labels, Mark},
+    counters::Labels,
     database::{Fault, Link, Value, placeholders, values},
     rows,
     writer::Operation,
@@ -22,6 +22,7 @@ use super::{
 use crate::domain::{
     channel::Channel,
     delivery::{NewMessage, Status},
+    figures::Mark,
     ids::{IdempotencyKey, MessageId, TenantId},
 };
 

@@ -22,6 +22,7 @@ mod caps;
 mod connect;
 mod counters;
 mod database;
+mod figures;
 mod files;
 mod intake;
 mod knowledge;
@@ -33,6 +34,7 @@ mod schema;
 mod writer;
 
 pub use caps::Caps;
+pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
 
@@ -290,5 +292,5 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers> Store for T {}
