@@ -52,6 +52,12 @@ struct MessageLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BudgetLabels {
+    tenant: String,
+    scope: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AttemptLabels {
     channel: &'static str,
     status: &'static str,
@@ -100,6 +106,7 @@ pub struct Metrics {
     accepted: Family<MessageLabels, Counter>,
     outcomes: Family<MessageLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    budget_alerts: Family<BudgetLabels, Counter>,
     script_failures: Family<ScriptLabels, Counter>,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
@@ -121,6 +128,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
+            budget_alerts: Family::default(),
             script_failures: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -149,6 +157,11 @@ impl Metrics {
         registry.register("messages_accepted", "Messages kept, by first status", self.accepted.clone());
         registry.register("message_outcomes", "Messages that came to an end", self.outcomes.clone());
         registry.register("attempts", "Calls to providers, by outcome", self.attempts.clone());
+        registry.register(
+            "budget_alerts",
+            "Budgets that came to their alert threshold",
+            self.budget_alerts.clone(),
+        );
         registry.register(
             "script_failures",
             "Criteria that failed and counted as neutral",
@@ -220,6 +233,12 @@ impl Metrics {
     pub fn attempted(&self, channel: Channel, status: AttemptStatus) {
         let labels = AttemptLabels { channel: channel.as_str(), status: status.as_str() };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// A budget came to its alert threshold.
+    pub fn budget_alert(&self, tenant: &TenantId, scope: &str) {
+        let labels = BudgetLabels { tenant: self.tenant(tenant), scope: scope.to_owned() };
+        self.budget_alerts.get_or_create(&labels).inc();
     }
 
     /// A request was answered. `path` is the route's pattern.

@@ -27,6 +27,7 @@ mod policies;
 pub mod problem;
 pub mod settings;
 pub mod socket;
+pub mod stats;
 mod versions;
 
 use auth::Scope;
@@ -94,6 +95,7 @@ fn routes() -> Vec<Group> {
             OpenApiRouter::default()
                 .routes(routes!(messages::show))
                 .routes(routes!(messages::list))
+                .routes(routes!(stats::show))
                 .routes(routes!(policies::list))
                 .routes(routes!(policies::show)),
         ),

@@ -14,11 +14,12 @@ use crate::{
     config::{Config, NamedBy},
     delivery::worker::{Worker, WorkerSettings},
     domain::time::{Clock, SystemClock},
-    orchestrator::Orchestrator,
+    orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
     store::{Access, OpenOptions, SqlStore, StoreError},
 };
 
+mod budgets;
 mod drivers;
 pub mod logging;
 pub mod shipped;
@@ -141,6 +142,11 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let budgets = tokio::spawn(budgets::watch(
+            BudgetWatch::new(store.clone(), orchestrator.policies.clone(), Arc::clone(&orchestrator.clock)),
+            Arc::clone(&api.metrics),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
@@ -170,6 +176,7 @@ impl App {
             let _ = serving.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = budgets.await;
             None
         };
         tokio::select! {

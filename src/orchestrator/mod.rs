@@ -31,6 +31,7 @@ use crate::{
     store::{Acceptance, KnownFacts, Store, StoreError},
 };
 
+pub mod budgets;
 mod canonical;
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
