@@ -14,6 +14,7 @@ use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
 pub mod answers;
 pub mod auth;
 mod body;
+mod broadcasts;
 mod counting;
 mod decisions;
 mod frame;
@@ -25,6 +26,7 @@ pub mod openapi;
 mod pace;
 mod policies;
 pub mod problem;
+mod rows;
 pub mod settings;
 pub mod socket;
 pub mod stats;
@@ -88,13 +90,19 @@ fn routes() -> Vec<Group> {
         group(Some(&[Scope::Send, Scope::Read]), OpenApiRouter::default().routes(routes!(decisions::decide))),
         group(
             Some(&[Scope::Send]),
-            OpenApiRouter::default().routes(routes!(messages::send)).routes(routes!(messages::cancel)),
+            OpenApiRouter::default()
+                .routes(routes!(messages::send))
+                .routes(routes!(messages::cancel))
+                .routes(routes!(broadcasts::send))
+                .routes(routes!(broadcasts::cancel)),
         ),
         group(
             Some(&[Scope::Read]),
             OpenApiRouter::default()
                 .routes(routes!(messages::show))
                 .routes(routes!(messages::list))
+                .routes(routes!(broadcasts::show))
+                .routes(routes!(broadcasts::results))
                 .routes(routes!(stats::show))
                 .routes(routes!(policies::list))
                 .routes(routes!(policies::show)),

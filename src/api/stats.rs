@@ -94,7 +94,7 @@ pub struct ChannelStats {
     pub cost_per_conversion: Option<f64>,
     /// Seconds from handing off to delivery.
     pub avg_delivery_time: Option<f64>,
-    /// Half, and 95 in 100, arrived within so many seconds (to within a fifth).
+    /// Half, and 95 in 100, arrived within so many seconds: estimated, from buckets of a factor of 1.4.
     pub delivery_time_p50: Option<f64>,
     pub delivery_time_p95: Option<f64>,
     /// SMS only.

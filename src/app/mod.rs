@@ -262,3 +262,9 @@ pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, St
     let access = if missing { Access::Daemon } else { Access::Beside };
     crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
 }
+
+/// The database to be read, whether a daemon has it open or not.
+pub async fn open_database_to_read(config: &Config) -> Result<Arc<SqlStore>, StoreError> {
+    let options = OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() };
+    crate::store::open(&config.database, options).await
+}

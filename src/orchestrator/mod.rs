@@ -22,7 +22,7 @@ use crate::{
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
         facts::{DriverHealth, Facts, SentLately},
-        ids::{IdempotencyKey, MessageId, TenantId},
+        ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
         time::Clock,
     },
@@ -62,6 +62,15 @@ pub struct Submitted {
     pub record: MessageRecord,
     /// The key had been used before for the same body.
     pub replayed: bool,
+}
+
+/// What became of a broadcast's row.
+#[derive(Clone, Debug)]
+pub enum RowOutcome {
+    /// Kept as a message: `queued`, `held`, or at its end at once where no channel may be used.
+    Kept { id: MessageId, status: Status, decision: Box<Decision> },
+    /// Its key had been used before for the same body.
+    Repeated(MessageId),
 }
 
 /// Why nothing was accepted.
@@ -159,7 +168,7 @@ impl Orchestrator {
             }
             return self.replay(&tenant, id, &patience).await;
         }
-        let message = self.prepare(asked, idempotency, now).await?;
+        let message = self.prepare(asked, idempotency, now, None).await?;
         let (id, status, chosen) = (message.id, message.status, message.plan.is_some());
         let listener = self.bell.listen(id);
         match self.store.accept(message).await? {
@@ -181,12 +190,42 @@ impl Orchestrator {
         Ok(Submitted { record, replayed: false })
     }
 
+    /// The same for a row of a broadcast, and nothing is waited for.
+    pub async fn submit_row(
+        &self,
+        asked: Asked,
+        key: Option<IdempotencyKey>,
+        broadcast: (BroadcastId, u32),
+    ) -> Result<RowOutcome, SubmitError> {
+        let (tenant, now) = (asked.request.tenant.clone(), self.clock.now());
+        let idempotency = key.map(|key| (key, canonical::hash(&asked.request, asked.variant.as_deref())));
+        if let Some((key, hash)) = &idempotency
+            && let Some((id, kept)) = self.store.find_key(&tenant, key, now).await?
+        {
+            return if kept == *hash {
+                Ok(RowOutcome::Repeated(id))
+            } else {
+                Err(SubmitError::KeyReused(id))
+            };
+        }
+        let message = self.prepare(asked, idempotency, now, Some(broadcast)).await?;
+        let (id, status, decision) = (message.id, message.status, Box::new(message.decision.clone()));
+        match self.store.accept(message).await? {
+            Acceptance::New => {}
+            Acceptance::Duplicate(first) => return Ok(RowOutcome::Repeated(first)),
+            Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
+        }
+        self.bell.ring_due();
+        Ok(RowOutcome::Kept { id, status, decision })
+    }
+
     /// Decides, and makes of it the message that is to be kept.
     async fn prepare(
         &self,
         asked: Asked,
         idempotency: Option<(IdempotencyKey, [u8; 32])>,
         now: DateTime<Utc>,
+        broadcast: Option<(BroadcastId, u32)>,
     ) -> Result<NewMessage, SubmitError> {
         let content = &asked.request.content;
         if let Some(template) = &content.template
@@ -201,7 +240,7 @@ impl Orchestrator {
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
         let policy = decided.bundle.policy();
         let day = now.with_timezone(&policy.time_zone).date_naive();
-        let counting = Counting { day: policy.learning.analytics.then_some(day), broadcast: None };
+        let counting = Counting { day: policy.learning.analytics.then_some(day), broadcast };
         Ok(NewMessage {
             id: MessageId::new(),
             request: asked.request,

@@ -10,7 +10,7 @@ use super::{StoreError, counters::Tally};
 use crate::domain::{
     channel::Channel,
     delivery::Status,
-    ids::{AttemptId, MessageId, TenantId},
+    ids::{AttemptId, BroadcastId, MessageId, TenantId},
     money::MicroEuros,
 };
 
@@ -72,6 +72,7 @@ into_value! {
     Option<DateTime<Utc>> => |v| Value::Int(v.map(|at| at.timestamp_millis())),
     NaiveDate => |v| Value::Text(Some(v.format("%Y-%m-%d").to_string())),
     MessageId => |v| Value::Text(Some(v.to_string())),
+    BroadcastId => |v| Value::Text(Some(v.to_string())),
     AttemptId => |v| Value::Text(Some(v.to_string())),
     Option<AttemptId> => |v| Value::Text(v.map(|id| id.to_string())),
     &TenantId => |v| Value::Text(Some(v.as_str().to_owned())),

@@ -27,7 +27,7 @@ use crate::domain::{
 };
 
 /// How long a key is kept (reliability.md P3).
-const KEY_DAYS: i64 = 7;
+pub(super) const KEY_DAYS: i64 = 7;
 
 /// How many rows one statement inserts at most, and the smaller sizes for what is left over: few sizes, so that
 /// every statement is prepared once.

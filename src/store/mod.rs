@@ -18,6 +18,7 @@ use crate::domain::{
 };
 
 mod attempts;
+mod broadcasts;
 mod caps;
 mod connect;
 mod counters;
@@ -33,6 +34,7 @@ mod rows;
 mod schema;
 mod writer;
 
+pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessage, RowNote, RowRecord};
 pub use caps::Caps;
 pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use open::{Access, OpenOptions, SqlStore, open};
@@ -292,5 +294,11 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers> Store for T {}
+pub trait Store:
+    Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers + Broadcasts
+{
+}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Caps + Numbers + Broadcasts> Store
+    for T
+{
+}
