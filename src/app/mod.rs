@@ -11,8 +11,12 @@ use crate::{
     api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies},
+    channels::health::Health,
     config::{Config, NamedBy},
-    delivery::worker::{Worker, WorkerSettings},
+    delivery::{
+        breaker::Breakers,
+        worker::{Worker, WorkerSettings},
+    },
     domain::time::{Clock, SystemClock},
     orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
@@ -24,6 +28,7 @@ mod drivers;
 pub mod logging;
 pub mod shipped;
 mod signals;
+mod terms;
 mod versions;
 
 pub use drivers::make as make_drivers;
@@ -79,7 +84,10 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         make_private_dir(&config.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let drivers = drivers::make(&config, Arc::clone(&clock)).map_err(StartError::Settings)?;
+        let breakers = Arc::<Breakers>::default();
+        let drivers = drivers::make(&config, Arc::clone(&clock))
+            .map_err(StartError::Settings)?
+            .with_health(Arc::clone(&breakers) as Arc<dyn Health>);
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
@@ -102,7 +110,9 @@ impl App {
         });
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
-        let worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
+        let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
+        worker.breakers = breakers;
+        worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -263,8 +273,7 @@ pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, St
     crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
 }
 
-/// The database to be read, whether a daemon has it open or not.
-pub async fn open_database_to_read(config: &Config) -> Result<Arc<SqlStore>, StoreError> {
-    let options = OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() };
-    crate::store::open(&config.database, options).await
+/// The database for commands that only look, whether a daemon has it open or not.
+pub async fn open_database_to_read(database: &str) -> Result<Arc<SqlStore>, StoreError> {
+    crate::store::open(database, OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() }).await
 }

@@ -82,7 +82,7 @@ async fn offline(
     unreachable: ClientError,
 ) -> Result<Answer, Failure> {
     let tenant = TenantId::parse(tenant).map_err(|error| Failure::Usage(error.to_string()))?;
-    let store = match app::open_database_to_read(config).await {
+    let store = match app::open_database_to_read(&config.database).await {
         Ok(store) => store,
         // Neither a daemon nor a database: the former is what is missing.
         Err(StoreError::Unusable(_)) if no_file(config) => return Err(unreachable.into()),

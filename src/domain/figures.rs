@@ -77,11 +77,6 @@ impl Mark {
         }
     }
 
-    /// What a person does with a message.
-    pub const fn is_engagement(self) -> bool {
-        !matches!(self, Mark::Failed | Mark::Expired | Mark::Skipped)
-    }
-
     /// Its bit for a channel, or for none; the sign is never one.
     pub const fn bit(self, channel: Option<Channel>) -> i64 {
         let group = match channel {

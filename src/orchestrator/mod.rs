@@ -310,14 +310,17 @@ impl Orchestrator {
             }
             false => SentLately::default(),
         };
+        let now = self.clock.now();
         let drivers = PerChannel::from_fn(|channel| {
-            let named = &policy.channels[channel].drivers;
+            let terms = &policy.channels[channel];
+            let (named, from) = (&terms.drivers, terms.from.as_deref());
             let configured = !self.drivers.for_channel(channel, named).is_empty();
-            let detail = (!configured).then(|| match named.as_slice() {
+            let missing = (!configured).then(|| match named.as_slice() {
                 [] => format!("no driver is configured for {channel}"),
                 named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
             });
-            DriverHealth { configured, healthy: configured, detail }
+            let down = self.drivers.down(channel, named, from, now);
+            DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         });
         let KnownFacts { suppressed, spend } = known;
         Ok(Facts { suppressed, spend, sent_lately, drivers, ..Facts::default() })

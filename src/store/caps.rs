@@ -7,13 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     Result, SqlStore,
-    database::{Fault, Link, Row, values},
+    database::{Fault, Row, values},
 };
-use crate::domain::{
-    facts::SentLately,
-    ids::{MessageId, TenantId},
-    message::MessageKind,
-};
+use crate::domain::{facts::SentLately, ids::TenantId, message::MessageKind};
 
 const DAY: TimeDelta = TimeDelta::hours(24);
 const WEEK: TimeDelta = TimeDelta::days(7);
@@ -48,31 +44,6 @@ impl Caps for SqlStore {
         let values = values![tenant, recipient, word(kind), now - WEEK, now - DAY];
         Ok(sent(reader.link().row(sql, values).await?)?)
     }
-}
-
-/// Messages to this person that a provider took or may have taken, this one left out, by the moment of their
-/// last attempt. Called in the transaction that records an intent; two of them for one person come one after
-/// the other.
-pub(super) async fn attempted_lately(
-    link: &mut Link<'_>,
-    tenant: &TenantId,
-    recipient: &str,
-    kind: Option<MessageKind>,
-    but: MessageId,
-    now: DateTime<Utc>,
-) -> Result<SentLately, Fault> {
-    if link.locks_rows() {
-        let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 1))";
-        link.rows(sql, values![tenant, recipient]).await?;
-    }
-    let sql = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN l.at > $5 THEN 1 ELSE 0 END), 0), \
-               COALESCE(SUM(CASE WHEN l.kind = $3 THEN 1 ELSE 0 END), 0), \
-               COALESCE(SUM(CASE WHEN l.kind = $3 AND l.at > $5 THEN 1 ELSE 0 END), 0) \
-               FROM (SELECT m.kind AS kind, MAX(a.started_at) AS at FROM messages m \
-               JOIN attempts a ON a.message_id = m.id WHERE m.tenant = $1 AND m.recipient = $2 \
-               AND m.id <> $6 AND a.started_at > $4 AND a.status IN ('intent', 'accepted', 'unknown') \
-               GROUP BY m.id, m.kind) l";
-    sent(link.row(sql, values![tenant, recipient, word(kind), now - WEEK, now - DAY, but]).await?)
 }
 
 fn word(kind: Option<MessageKind>) -> &'static str {

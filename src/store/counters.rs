@@ -87,7 +87,7 @@ impl Tally {
     }
 
     /// Something is so for a message on a channel; told again, it counts no second time. Without a channel, what
-    /// people do counts for the channel that took the message.
+    /// people do counts for the channel that took the message, and a failure for the one tried last.
     pub(super) fn mark(&mut self, message: MessageId, channel: Option<Channel>, mark: Mark) {
         self.noted.push(Noted { message, channel, what: What::Mark { mark, at: None } });
     }
@@ -163,9 +163,16 @@ struct Counted {
 }
 
 impl Counted {
-    fn took(&self) -> Option<Channel> {
-        let taken = self.attempts.iter().find(|(.., accepted)| *accepted);
-        taken.or(self.attempts.last()).map(|(channel, ..)| *channel)
+    /// The channel of a mark that names none: what people do counts for the channel that took the message, a
+    /// failure for the last one that was tried.
+    fn channel_of(&self, mark: Mark) -> Option<Channel> {
+        let last = self.attempts.last();
+        let found = match mark {
+            Mark::Failed => last,
+            Mark::Expired | Mark::Skipped => None,
+            _ => self.attempts.iter().find(|(.., accepted)| *accepted).or(last),
+        };
+        found.map(|(channel, ..)| *channel)
     }
 
     /// The labels, on the day of the first attempt on that channel.
@@ -222,8 +229,7 @@ fn count(tally: &mut Tally, message: &mut Counted, noted: Noted) {
             }
         }
         What::Mark { mark, at } => {
-            let took = || message.took().filter(|_| mark.is_engagement());
-            let channel = noted.channel.or_else(took);
+            let channel = noted.channel.or_else(|| message.channel_of(mark));
             set(tally, message, channel, mark, at);
         }
     }

@@ -19,11 +19,14 @@ use super::{
     rows,
     writer::Operation,
 };
-use crate::domain::{
-    channel::Channel,
-    delivery::{NewMessage, Status},
-    figures::Mark,
-    ids::{IdempotencyKey, MessageId, TenantId},
+use crate::{
+    domain::{
+        channel::Channel,
+        delivery::{NewMessage, Status},
+        figures::Mark,
+        ids::{IdempotencyKey, MessageId, TenantId},
+    },
+    failpoint,
 };
 
 /// How long a key is kept (reliability.md P3).
@@ -108,6 +111,7 @@ pub(super) async fn accept_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result
             offers[*at].key.as_ref().is_none_or(|(key, _)| seen.insert((&offers[*at].tenant, key)))
         });
         let known = claim_keys(link, offers, &now).await?;
+        failpoint::hit("accept.idem");
         let fresh: Vec<&Offer> =
             now.iter().filter(|at| !known.contains_key(*at)).map(|at| offers[*at]).collect();
         insert_all(link, &fresh).await?;
@@ -177,6 +181,8 @@ async fn holder(
 async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault> {
     let head = format!("INSERT INTO messages ({}) VALUES ", rows::NEW_MESSAGE_COLUMNS);
     insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
+    // The row holds its first timer as well.
+    failpoint::hit("accept.row");
     let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
     insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
@@ -184,6 +190,7 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     for offer in offers {
         link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
     }
+    failpoint::hit("accept.timer");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod fixture;
 mod knowledge;
 mod messages;
 mod recovery;
+mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
 macro_rules! on_both {
