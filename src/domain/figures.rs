@@ -65,6 +65,20 @@ impl Mark {
         }
     }
 
+    /// The mark of what a person, or a machine, did with a message; the caller's own events have none.
+    pub fn of_deed(name: &str, machine: bool) -> Option<Self> {
+        match (name, machine) {
+            ("opened", false) => Some(Mark::Opened),
+            ("clicked", false) => Some(Mark::Clicked),
+            ("replied", false) => Some(Mark::Replied),
+            ("converted", false) => Some(Mark::Converted),
+            ("unsubscribed", false) => Some(Mark::Unsubscribed),
+            ("opened", true) => Some(Mark::MachineOpened),
+            ("clicked", true) => Some(Mark::MachineClicked),
+            _ => None,
+        }
+    }
+
     /// What must be so where this is, of what the channel can tell.
     pub fn implied(self, channel: Option<Channel>) -> Option<Mark> {
         let tells = |mark: Mark| channel.is_some_and(|channel| channel_tells(channel, mark));

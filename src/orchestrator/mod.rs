@@ -310,6 +310,11 @@ impl Orchestrator {
             }
             false => SentLately::default(),
         };
+        let history = self.store.history(&request.tenant, &request.recipient, at).await?;
+        let opted_in = match policy.consent.opt_in_recorded {
+            true => self.store.opt_ins(&request.tenant, &addresses).await?,
+            false => PerChannel::default(),
+        };
         let now = self.clock.now();
         let drivers = PerChannel::from_fn(|channel| {
             let terms = &policy.channels[channel];
@@ -323,7 +328,7 @@ impl Orchestrator {
             DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         });
         let KnownFacts { suppressed, spend } = known;
-        Ok(Facts { suppressed, spend, sent_lately, drivers, ..Facts::default() })
+        Ok(Facts { history, suppressed, opted_in, spend, sent_lately, drivers })
     }
 
     /// The message that an earlier use of the key made, with its outcome if that comes in time.

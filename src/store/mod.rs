@@ -24,8 +24,10 @@ mod backup;
 mod broadcasts;
 mod caps;
 mod connect;
+mod contacts;
 mod counters;
 mod database;
+mod engagement;
 mod evidence;
 mod figures;
 mod files;
@@ -34,19 +36,27 @@ mod knowledge;
 mod limits;
 mod open;
 mod queue;
+mod receipts;
 mod records;
+mod refusals;
+mod reported;
 mod rows;
 mod schema;
 mod steps;
+mod suppressions;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
 pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessage, RowNote, RowRecord};
 pub use caps::Caps;
+pub use contacts::{Contacts, Heard};
+pub use engagement::{Engaged, Engagement};
 pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
+pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
+pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -335,10 +345,36 @@ pub trait PolicyVersions: Send + Sync {
 
 /// Everything at once, for the place that puts the parts together.
 pub trait Store:
-    Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Caps + Numbers + Broadcasts
+    Intake
+    + Queue
+    + Records
+    + Knowledge
+    + Keys
+    + PolicyVersions
+    + Acts
+    + Receipts
+    + Engagement
+    + Contacts
+    + Suppressions
+    + Caps
+    + Numbers
+    + Broadcasts
 {
 }
 impl<T> Store for T where
-    T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Acts + Caps + Numbers + Broadcasts
+    T: Intake
+        + Queue
+        + Records
+        + Knowledge
+        + Keys
+        + PolicyVersions
+        + Acts
+        + Receipts
+        + Engagement
+        + Contacts
+        + Suppressions
+        + Caps
+        + Numbers
+        + Broadcasts
 {
 }

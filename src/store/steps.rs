@@ -174,6 +174,11 @@ impl Step {
         Ok(link.run(sql, values).await? > 0)
     }
 
+    /// The message was taken by its provider just now.
+    pub(super) fn hands_off(&self) -> bool {
+        self.status == Status::Sent && !self.stays
+    }
+
     /// Tells it on the message's timeline, and has it counted.
     pub(super) async fn tell(
         &self,
