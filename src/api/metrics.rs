@@ -294,7 +294,9 @@ impl Metrics {
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         // A method may be any token: only those that some route takes are told apart.
         let method = match method {
-            &Method::GET | &Method::POST | &Method::HEAD => method.to_string(),
+            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => {
+                method.to_string()
+            }
             _ => "other".to_owned(),
         };
         let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };

@@ -17,6 +17,7 @@ mod body;
 mod broadcasts;
 mod counting;
 mod decisions;
+mod events;
 mod frame;
 mod health;
 pub mod listen;
@@ -30,6 +31,7 @@ mod rows;
 pub mod settings;
 pub mod socket;
 pub mod stats;
+mod suppressions;
 mod versions;
 
 use auth::Scope;
@@ -94,7 +96,8 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(messages::send))
                 .routes(routes!(messages::cancel))
                 .routes(routes!(broadcasts::send))
-                .routes(routes!(broadcasts::cancel)),
+                .routes(routes!(broadcasts::cancel))
+                .routes(routes!(events::tell)),
         ),
         group(
             Some(&[Scope::Read]),
@@ -110,6 +113,7 @@ fn routes() -> Vec<Group> {
         group(
             Some(&[Scope::Admin]),
             OpenApiRouter::default()
+                .routes(routes!(suppressions::list, suppressions::put, suppressions::lift))
                 .routes(routes!(policies::reload))
                 .routes(routes!(versions::history))
                 .routes(routes!(versions::diff))
