@@ -25,7 +25,7 @@ pub mod shipped;
 mod signals;
 mod versions;
 
-pub use drivers::make as make_drivers;
+pub use drivers::{make as make_drivers, names as driver_names};
 pub use signals::Signals;
 
 /// Connections that are busy when the daemon stops get this long: less than attempts in flight, because their
@@ -211,6 +211,7 @@ fn open_policies(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Policies>
         folder: config.policies.path.clone(),
         state_dir: config.state_dir.clone(),
         environment: config.policy_environment.clone(),
+        drivers: Some(drivers::names(config)),
         clock,
     };
     Policies::open(options).map(Arc::new).map_err(|error| StartError::Unusable(error.to_string()))

@@ -4,7 +4,7 @@
 //! never wait for one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -210,6 +210,19 @@ impl Core {
         for (tenant, change) in changes {
             let Some(standing) = state.standings.get(tenant) else { continue };
             log_change(tenant, standing, *change);
+        }
+        // One in a shared script is every tenant's: each is told once.
+        let mut told = BTreeSet::new();
+        for (tenant, change) in changes {
+            let live = matches!(change, Change::InForce | Change::Mended);
+            let active = state.standings.get(tenant).and_then(|standing| standing.active.as_ref());
+            for warning in active.filter(|_| live).iter().flat_map(|active| &active.warnings) {
+                let words = warning.to_string();
+                if !told.contains(&words) {
+                    tracing::warn!(code = warning.code, "policies: {words}");
+                    told.insert(words);
+                }
+            }
         }
         for problem in problems {
             if problem.is_error() {
