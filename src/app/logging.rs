@@ -63,8 +63,8 @@ mod tests {
         let writer = kept.clone();
         let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
         with_default(tracing_subscriber::registry().with(read(filter).unwrap()).with(layer), || {
-            tracing::info!(target: "notify::inotify", "unable to remove watch descriptor");
-            tracing::warn!(target: "notify::inotify", "events lost");
+            tracing::info!(target: "notify", "unable to remove watch descriptor");
+            tracing::warn!(target: "notify", "events lost");
             tracing::info!("policy in use");
         });
         let bytes = kept.0.lock().unwrap().clone();
