@@ -7,11 +7,15 @@
 
 pub mod allow_list;
 pub mod callback;
+pub mod http;
 pub mod mime;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
 pub mod smtp;
+pub mod twilio;
+pub mod vonage;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 

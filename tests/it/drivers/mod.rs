@@ -5,6 +5,10 @@ mod dkim;
 mod mail;
 mod smtp_server;
 mod smtp_sink;
+mod twilio;
+mod twilio_callbacks;
+mod vonage;
+mod webhook;
 
 use std::{path::Path, sync::Arc};
 
