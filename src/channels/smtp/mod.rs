@@ -34,10 +34,13 @@ use super::{
     Driver, Outbound, PrepareError, Prepared, mime,
     settings::{SmtpSettings, SmtpTimeouts, TlsMode},
 };
-use crate::domain::{
-    channel::Channel,
-    delivery::{AttemptError, ErrorClass, Outcome},
-    time::Clock,
+use crate::{
+    domain::{
+        channel::Channel,
+        delivery::{AttemptError, ErrorClass, Outcome},
+        time::Clock,
+    },
+    failpoint,
 };
 
 /// How long a polite goodbye may take; nobody waits for it.
@@ -117,6 +120,7 @@ impl Smtp {
         };
         // Only costs speed where it is refused.
         let _ = tcp.set_nodelay(true);
+        failpoint::hit("send.connected");
         let wire = Wire::new(tcp, Arc::clone(gate));
         if let Some((TlsMode::Implicit, parameters)) = &self.tls {
             let greeting = async {
@@ -264,11 +268,14 @@ impl Driver for Smtp {
         }
         let gate = Arc::<Gate>::default();
         let mut link = self.connect(&gate).await?;
+        failpoint::hit("send.tls");
         self.log_in(&mut link).await?;
         self.envelope(&mut link, &mail).await?;
+        failpoint::hit("send.first_byte");
         let sending = body_and_dot(link, mail.bytes, Arc::clone(&gate));
         let seconds = self.timeouts.command_seconds;
         let sending = up_to_the_dot(sending, &gate, seconds).await?;
+        failpoint::hit("send.mid_body");
         Ok(Box::new(Ready {
             sending,
             gate,
@@ -327,7 +334,9 @@ impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
         let Self { sending, gate, message_id, seconds } = *self;
         gate.open();
-        let failure = match tokio::time::timeout(seconds_of(seconds), sending).await {
+        let answered = tokio::time::timeout(seconds_of(seconds), sending).await;
+        failpoint::hit("send.parsed");
+        let failure = match answered {
             Ok((link, Ok(answer))) if u16::from(answer.code()) / 100 == 2 => {
                 say_goodbye(link);
                 let id = queue_id(&words(&answer)).unwrap_or(message_id);

@@ -26,6 +26,8 @@ use tokio::{
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
+use crate::failpoint;
+
 /// First byte of a TLS handshake record (RFC 8446 section 5.1); no SMTP command begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -67,7 +69,10 @@ impl Gate {
     }
 
     fn let_through(&self) {
-        let _ = self.0.compare_exchange(Self::OPENED, Self::PASSED, Ordering::SeqCst, Ordering::SeqCst);
+        let first = self.0.compare_exchange(Self::OPENED, Self::PASSED, Ordering::SeqCst, Ordering::SeqCst);
+        if first.is_ok() {
+            failpoint::hit("send.last_byte");
+        }
     }
 }
 
