@@ -2,9 +2,15 @@
 //! the email itself; the settings that are refused.
 
 mod dkim;
+mod chat;
+mod http_script;
 mod mail;
+mod meta;
+mod meta_callbacks;
+mod provider_twin;
 mod smtp_server;
 mod smtp_sink;
+mod telegram;
 mod twilio;
 mod twilio_callbacks;
 mod vonage;
