@@ -1,8 +1,8 @@
 //! Drivers against what they speak to: SMTP against a scripted server, byte for byte, and against a real one;
 //! the email itself; the settings that are refused.
 
-mod dkim;
 mod chat;
+mod dkim;
 mod http_script;
 mod mail;
 mod meta;
