@@ -21,6 +21,7 @@ use crate::{
 
 mod drivers;
 pub mod logging;
+mod retention;
 pub mod shipped;
 mod signals;
 mod versions;
@@ -141,6 +142,12 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
@@ -170,6 +177,7 @@ impl App {
             let _ = serving.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
             None
         };
         tokio::select! {
@@ -254,4 +262,9 @@ pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, St
     let missing = config.database.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists());
     let access = if missing { Access::Daemon } else { Access::Beside };
     crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
+}
+
+/// The database for commands that only look, whether a daemon has it open or not.
+pub async fn open_database_to_read(database: &str) -> Result<Arc<SqlStore>, StoreError> {
+    crate::store::open(database, OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() }).await
 }

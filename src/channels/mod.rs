@@ -16,6 +16,9 @@ pub mod secret;
 pub mod settings;
 pub mod smtp;
 pub mod telegram;
+pub mod twilio;
+pub mod vonage;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -154,6 +154,16 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Check what is kept against what must never be found there; nothing is changed, and the daemon may run.
+    #[command(after_help = "Examples:\n  orchestrator audit\n  orchestrator audit --json")]
+    Audit,
+    /// Copy the embedded database to FILE while the daemon runs, and check the copy.
+    #[command(after_help = "Examples:\n  orchestrator backup /var/backups/orchestrator-2025-11-14.db\n  \
+        orchestrator serve --database sqlite:/var/backups/orchestrator-2025-11-14.db")]
+    Backup {
+        /// A file that is not there yet.
+        file: PathBuf,
+    },
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  \
         orchestrator completions bash > ~/.local/share/bash-completion/completions/orchestrator\n  \

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 
 mod answer;
 mod arguments;
+mod audit;
 mod client;
 mod explain;
 mod faults;
@@ -74,6 +75,8 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Policies { tenant, action: None } => {
             block_on(policies::show(&settings(&global.flags())?, tenant.as_deref(), json))
         }
+        Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
+        Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
     }
 }

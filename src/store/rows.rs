@@ -64,7 +64,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, Unwritable> {
     serde_json::to_string(value).map_err(|error| Unwritable(error.to_string()))
 }
 
-fn from_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Fault> {
+pub(super) fn from_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|error| {
         // Category and place only: the message of a serde error quotes the text.
         Fault::Corrupt(format!("{what}: {:?} at column {}", error.classify(), error.column()))

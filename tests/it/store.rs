@@ -7,8 +7,10 @@ mod delivery;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
+mod life;
 mod messages;
 mod recovery;
+mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
 macro_rules! on_both {

@@ -9,6 +9,7 @@ mod exchange;
 pub mod form;
 pub mod plain;
 pub mod reach;
+pub mod signature;
 mod stream;
 #[cfg(test)]
 mod tests;

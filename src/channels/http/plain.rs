@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, redirect, retry};
 
-use super::{Answer, Endpoint, Request, classify::clean, exchange::OUR_NAME, reach::Reach};
+use super::{Answer, Endpoint, Request, classify::clean, exchange::OUR_NAME, reach::Reach, tls_config};
 
 /// The most that is read of an answer: a list of messages is longer than an answer to one.
 pub const LIST_BYTES_MAX: usize = 1024 * 1024;
@@ -31,7 +31,13 @@ impl Plain {
         }
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         let authority = endpoint.authority.to_str().unwrap_or(&endpoint.host);
-        let mut builder = Client::builder()
+        // Also where nothing is encrypted: reqwest makes no client without.
+        let (scheme, config) = match &endpoint.tls {
+            Some((config, _)) => ("https", config.as_ref().clone()),
+            None => ("http", tls_config(None)?),
+        };
+        let builder = Client::builder()
+            .tls_backend_preconfigured(config)
             .user_agent(OUR_NAME)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
@@ -43,13 +49,6 @@ impl Plain {
             .timeout(seconds(
                 endpoint.timeouts.connect_seconds.saturating_add(endpoint.timeouts.answer_seconds),
             ));
-        let scheme = match &endpoint.tls {
-            None => "http",
-            Some((config, _)) => {
-                builder = builder.tls_backend_preconfigured(config.as_ref().clone());
-                "https"
-            }
-        };
         Ok(Self {
             client: builder.build().map_err(|error| format!("http client: {error}"))?,
             origin: format!("{scheme}://{authority}"),

@@ -10,6 +10,10 @@ mod provider_twin;
 mod smtp_server;
 mod smtp_sink;
 mod telegram;
+mod twilio;
+mod twilio_callbacks;
+mod vonage;
+mod webhook;
 
 use std::{path::Path, sync::Arc};
 

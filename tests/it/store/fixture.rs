@@ -119,6 +119,23 @@ impl Base {
         found
     }
 
+    /// The schema version that this program makes: its migrations' count.
+    pub fn versions(&self) -> usize {
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/migrations")).unwrap().count()
+    }
+
+    /// As if nothing had ever been there.
+    pub async fn drop_tables(&self) {
+        let sql = if self.is_postgres() {
+            "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()"
+        } else {
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        };
+        for table in self.texts(sql).await {
+            self.sql(&format!("DROP TABLE {table}")).await;
+        }
+    }
+
     pub async fn audit(&self) {
         super::audit::audit(self).await;
     }
