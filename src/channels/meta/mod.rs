@@ -27,7 +27,10 @@ use self::{
 use super::{
     Driver, Outbound, PrepareError, Prepared,
     callback::Callbacks,
-    http::{Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome},
+    http::{
+        Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome,
+        signature::credential_name,
+    },
     multipart,
     secret::SecretRef,
 };
@@ -100,6 +103,7 @@ fn yes() -> bool {
 /// A number, ready to write from.
 pub struct Meta {
     name: String,
+    credential: String,
     endpoint: Endpoint,
     /// `/{version}/{phone_number_id}`.
     path: String,
@@ -155,6 +159,7 @@ impl Meta {
         authorization.set_sensitive(true);
         Ok(Self {
             name: name.to_owned(),
+            credential: credential_name("meta", id),
             endpoint,
             path: format!("/{version}/{id}"),
             number,
@@ -243,13 +248,17 @@ fn webhooks(settings: &MetaSettings) -> Result<Option<Webhooks>, String> {
         .as_ref()
         .map(|token| token.read().map_err(|e| format!("verify_token: {e}")))
         .transpose()?;
-    Ok(Some(Webhooks::new(&settings.phone_number_id, &secrets, verify_token)))
+    Ok(Some(Webhooks::new(&settings.phone_number_id, secrets, verify_token)))
 }
 
 #[async_trait]
 impl Driver for Meta {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn credential(&self) -> &str {
+        &self.credential
     }
 
     fn channels(&self) -> &[Channel] {

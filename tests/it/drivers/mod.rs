@@ -2,7 +2,6 @@
 //! the email itself; the settings that are refused.
 
 mod chat;
-mod http_script;
 mod mail;
 mod meta;
 mod meta_callbacks;
