@@ -22,6 +22,7 @@ use crate::{
         counters::{Cause, ReloadCounts},
         status::PoliciesStatus,
     },
+    channels::health::Shut,
     domain::{
         channel::Channel,
         decision::Decision,
@@ -85,6 +86,13 @@ struct CauseLabels {
     cause: &'static str,
 }
 
+/// The credential is by the operator's own name for it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CredentialLabels {
+    credential: String,
+    cause: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
@@ -109,6 +117,9 @@ pub struct Metrics {
     tenants_rejected: Gauge,
     looks: Family<CauseLabels, Counter>,
     last_reload: Gauge,
+    possible_duplicates: Counter,
+    ids_taken: Counter,
+    credentials_shut: Family<CredentialLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -130,6 +141,9 @@ impl Default for Metrics {
             tenants_rejected: Gauge::default(),
             looks: Family::default(),
             last_reload: Gauge::default(),
+            possible_duplicates: Counter::default(),
+            ids_taken: Counter::default(),
+            credentials_shut: Family::default(),
         };
         metrics.register();
         metrics
@@ -176,6 +190,21 @@ impl Metrics {
             Unit::Seconds,
             self.last_reload.clone(),
         );
+        registry.register(
+            "possible_duplicates",
+            "Unknown outcomes that were resent once",
+            self.possible_duplicates.clone(),
+        );
+        registry.register(
+            "provider_ids_taken",
+            "Answers with an id that belongs to another attempt, not believed",
+            self.ids_taken.clone(),
+        );
+        registry.register(
+            "credentials_shut",
+            "Credentials that are not used now, by cause",
+            self.credentials_shut.clone(),
+        );
     }
 
     /// The tenant's label: its own for the first ones, `other` beyond.
@@ -220,6 +249,26 @@ impl Metrics {
     pub fn attempted(&self, channel: Channel, status: AttemptStatus) {
         let labels = AttemptLabels { channel: channel.as_str(), status: status.as_str() };
         self.attempts.get_or_create(&labels).inc();
+    }
+
+    /// An outcome stayed unknown, and the message goes once more.
+    pub fn possible_duplicate(&self) {
+        self.possible_duplicates.inc();
+    }
+
+    /// A provider gave an id that belongs to another attempt.
+    pub fn id_taken(&self) {
+        self.ids_taken.inc();
+    }
+
+    /// Which credentials are shut now: set when it is asked for.
+    pub fn set_credentials(&self, shut: &[Shut]) {
+        self.credentials_shut.clear();
+        for closed in shut {
+            let labels =
+                CredentialLabels { credential: closed.credential.clone(), cause: closed.cause.as_str() };
+            self.credentials_shut.get_or_create(&labels).set(1);
+        }
     }
 
     /// A request was answered. `path` is the route's pattern.

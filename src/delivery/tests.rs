@@ -53,11 +53,20 @@ fn plan(now: DateTime<Utc>) -> Plan {
         time_zone: "Europe/Paris".into(),
         budget_time_zone: "Europe/Paris".into(),
         escalation: None,
+        priority: None,
     }
 }
 
 fn standing(plan: &Plan) -> Standing<'_> {
-    Standing { plan, hop: 0, attempts: 0, attempts_on_hop: 0, resend_used: false, last: None }
+    Standing {
+        plan,
+        hop: 0,
+        attempts: 0,
+        attempts_on_hop: 0,
+        resend_used: false,
+        last: None,
+        escalated: false,
+    }
 }
 
 fn failed(class: ErrorClass) -> Outcome {

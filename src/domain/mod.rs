@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod channel;
+pub mod consent;
 pub mod decision;
 pub mod delivery;
 pub mod facts;

@@ -260,16 +260,24 @@ impl Orchestrator {
         let day = at.with_timezone(&policy.time_zone).date_naive();
         let known =
             self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
+        let history = self.store.history(&request.tenant, &request.recipient, at).await?;
+        let opted_in = match policy.consent.opt_in_recorded {
+            true => self.store.opt_ins(&request.tenant, &addresses).await?,
+            false => PerChannel::default(),
+        };
+        let now = self.clock.now();
         let drivers = PerChannel::from_fn(|channel| {
-            let named = &policy.channels[channel].drivers;
+            let terms = &policy.channels[channel];
+            let (named, from) = (&terms.drivers, terms.from.as_deref());
             let configured = !self.drivers.for_channel(channel, named).is_empty();
-            let detail = (!configured).then(|| match named.as_slice() {
+            let missing = (!configured).then(|| match named.as_slice() {
                 [] => format!("no driver is configured for {channel}"),
                 named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
             });
-            DriverHealth { configured, healthy: configured, detail }
+            let down = self.drivers.down(channel, named, from, now);
+            DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         });
-        Ok(Facts { suppressed: known.suppressed, spend: known.spend, drivers, ..Facts::default() })
+        Ok(Facts { history, suppressed: known.suppressed, opted_in, spend: known.spend, drivers })
     }
 
     /// The message that an earlier use of the key made, with its outcome if that comes in time.

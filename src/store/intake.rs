@@ -18,9 +18,12 @@ use super::{
     rows,
     writer::Operation,
 };
-use crate::domain::{
-    delivery::{NewMessage, Status},
-    ids::{IdempotencyKey, MessageId, TenantId},
+use crate::{
+    domain::{
+        delivery::{NewMessage, Status},
+        ids::{IdempotencyKey, MessageId, TenantId},
+    },
+    failpoint,
 };
 
 /// How long a key is kept (reliability.md P3).
@@ -95,6 +98,7 @@ pub(super) async fn accept_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result
             offers[*at].key.as_ref().is_none_or(|(key, _)| seen.insert((&offers[*at].tenant, key)))
         });
         let known = claim_keys(link, offers, &now).await?;
+        failpoint::hit("accept.idem");
         let fresh: Vec<&Offer> =
             now.iter().filter(|at| !known.contains_key(*at)).map(|at| offers[*at]).collect();
         insert_all(link, &fresh).await?;
@@ -164,10 +168,13 @@ async fn holder(
 async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault> {
     let head = format!("INSERT INTO messages ({}) VALUES ", rows::NEW_MESSAGE_COLUMNS);
     insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
+    // The row holds its first timer as well.
+    failpoint::hit("accept.row");
     let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
     insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    failpoint::hit("accept.timer");
     Ok(())
 }
 

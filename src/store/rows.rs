@@ -148,6 +148,10 @@ pub(super) fn plan(json: &str) -> Result<Plan, Fault> {
     from_json(json, "a plan")
 }
 
+pub(super) fn attempt_error(json: &str) -> Result<AttemptError, Fault> {
+    from_json(json, "an attempt's error")
+}
+
 /// The columns that `attempt` reads.
 pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, status, started_at, \
      finished_at, provider_message_id, error, cost";
@@ -155,8 +159,7 @@ pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, 
 /// An attempt, with the message that it belongs to.
 pub(super) fn attempt(row: &Row) -> Result<(MessageId, Attempt), Fault> {
     let word = row.text(6)?;
-    let error: Option<AttemptError> =
-        row.maybe_text(10)?.map(|text| from_json(&text, "an attempt's error")).transpose()?;
+    let error: Option<AttemptError> = row.maybe_text(10)?.map(|text| attempt_error(&text)).transpose()?;
     let attempt = Attempt {
         id: parsed(row.text(1)?, AttemptId::parse)?,
         number: small(row.int(2)?)?,

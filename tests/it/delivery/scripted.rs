@@ -16,7 +16,7 @@ use channel_orchestrator::{
         delivery::{AttemptError, ErrorClass, Next, Outcome},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, SqlStore, StoreError},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError},
 };
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore};
@@ -173,7 +173,7 @@ impl Queue for Flaky {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> Result<Settled> {
         let left = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if left.is_ok() {
             return Err(self.error.clone());

@@ -121,6 +121,7 @@ pub fn message() -> NewMessage {
             time_zone: "Europe/Paris".into(),
             budget_time_zone: "Europe/Paris".into(),
             escalation: None,
+            priority: None,
         }),
         status: Status::Queued,
         status_reason: None,

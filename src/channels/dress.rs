@@ -1,0 +1,16 @@
+//! What is added to a message right before it goes: where its provider is to report, the links that tell of clicks,
+//! the address to unsubscribe at.
+//!
+//! A face only. The same attempt is dressed the same way each time, so that a look-up finds what was sent.
+
+use async_trait::async_trait;
+
+use super::Outbound;
+
+/// Dresses a message.
+#[async_trait]
+pub trait Dress: Send + Sync {
+    /// Fills `status_callback` and `unsubscribe`, rewrites the content. An error, in words for the log: nothing is sent
+    /// now, and it is tried again.
+    async fn dress(&self, outbound: &mut Outbound) -> Result<(), String>;
+}
