@@ -65,8 +65,9 @@ pub struct MetaSettings {
     pub graph_version: String,
     #[serde(default = "base_url")]
     pub base_url: String,
+    /// Sends free text outside the 24 hours too, because what people write goes elsewhere: Meta then decides.
     #[serde(default)]
-    pub free_text: FreeText,
+    pub free_text_anytime: bool,
     /// Has the statuses name our attempt (`biz_opaque_callback_data`), so that one settles an unknown outcome.
     #[serde(default = "yes")]
     pub echo_attempt: bool,
@@ -75,17 +76,6 @@ pub struct MetaSettings {
     pub ca_file: Option<PathBuf>,
     #[serde(default)]
     pub timeouts: HttpTimeouts,
-}
-
-/// When free text is tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FreeText {
-    /// Within 24 hours of the person's last message that came to us.
-    #[default]
-    InWindow,
-    /// Whenever no approved template is given: Meta decides, because what people write goes elsewhere.
-    Always,
 }
 
 fn graph_version() -> String {
@@ -111,7 +101,7 @@ pub struct Meta {
     number: Option<String>,
     token: SecretString,
     authorization: HeaderValue,
-    free_text: FreeText,
+    free_text_anytime: bool,
     echo_attempt: bool,
     webhooks: Option<Webhooks>,
     clock: Arc<dyn Clock>,
@@ -165,7 +155,7 @@ impl Meta {
             number,
             token,
             authorization,
-            free_text: settings.free_text,
+            free_text_anytime: settings.free_text_anytime,
             echo_attempt: settings.echo_attempt,
             webhooks: webhooks(settings)?,
             clock,
@@ -275,7 +265,7 @@ impl Driver for Meta {
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
         self.check_sender(outbound)?;
-        let always = self.free_text == FreeText::Always && outbound.approved_template.is_none();
+        let always = self.free_text_anytime && outbound.approved_template.is_none();
         let shape = request::shape(outbound, outbound.in_service_window || always)
             .map_err(|no| PrepareError::new(ErrorClass::Permanent, Some(no.code), no.words))?;
         let media = match shape {

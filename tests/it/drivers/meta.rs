@@ -157,7 +157,7 @@ async fn inside_the_window_free_text_goes_before_the_template() {
 #[tokio::test]
 async fn an_operator_whose_inbound_goes_elsewhere_may_let_meta_judge_the_window() {
     let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
-    let (driver, _secrets) = meta(provider.port, "free_text = \"always\"");
+    let (driver, _secrets) = meta(provider.port, "free_text_anytime = true");
     let mut outbound = Outbound { in_service_window: false, ..whatsapp() };
     assert_eq!(attempt(&driver, &outbound).await, "accepted wamid.HBgL");
     outbound.approved_template = Some(template(&[]));
@@ -322,7 +322,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("1", &token, "base_url = \"http://graph.example.org\"".into(), "https://"),
         ("1", &token, format!("verify_token = \"{token}\""), "app_secret is missing"),
         ("1", &token, format!("app_secret_previous = \"{token}\""), "app_secret is missing"),
-        ("1", &token, "free_text = \"never\"".into(), "in_window"),
+        ("1", &token, "free_text_anytime = 7".into(), "boolean"),
         ("1", &token, "timeouts = { answer_seconds = 0 }".into(), "at least 1 second"),
         ("1", &token, "number = \"06\"".into(), "such as +15550783881"),
         ("1", &token, "phone = \"1\"".into(), "unknown field `phone`"),
