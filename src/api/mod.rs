@@ -16,7 +16,7 @@ pub mod auth;
 mod body;
 mod counting;
 mod decisions;
-mod frame;
+pub(crate) mod frame;
 mod health;
 pub mod listen;
 mod messages;

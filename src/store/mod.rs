@@ -41,6 +41,7 @@ mod rows;
 mod schema;
 mod steps;
 mod suppressions;
+mod tracking;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
@@ -52,6 +53,7 @@ pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -341,6 +343,8 @@ pub trait PolicyVersions: Send + Sync {
 /// Everything at once, for the place that puts the parts together.
 pub trait Store:
     Intake
+    + Links
+    + Life
     + Queue
     + Records
     + Knowledge
@@ -356,6 +360,8 @@ pub trait Store:
 }
 impl<T> Store for T where
     T: Intake
+        + Links
+        + Life
         + Queue
         + Records
         + Knowledge
