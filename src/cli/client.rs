@@ -64,6 +64,10 @@ impl Client {
         self.call(Method::POST, path, body, headers).await
     }
 
+    pub async fn delete(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
+        self.call(Method::DELETE, path, Some(body), &[]).await
+    }
+
     async fn call(
         &self,
         method: Method,

@@ -14,7 +14,7 @@ use super::{
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
     contacts,
     database::{Fault, Link, Row, Value, placeholders, values},
-    rows,
+    operate, rows,
     writer::Operation,
 };
 use crate::{
@@ -251,6 +251,8 @@ impl SqlStore {
                 Err(fault) => unreadable.push((t.id, t.fence, StoreError::from(fault).to_string())),
             }
         }
+        let pauses = operate::in_force(&mut link).await?;
+        claimed.iter_mut().for_each(|claim| claim.pauses = pauses.clone());
         echoes(&mut link, &mut claimed).await?;
         service_windows(&mut link, &mut claimed, now).await?;
         Ok((claimed, unreadable))
@@ -326,6 +328,7 @@ impl Taken {
             echoes: Vec::new(),
             in_service_window: false,
             accepted_at: self.accepted_at,
+            pauses: operate::Pauses::default(),
             last_attempt,
         }
     }
