@@ -247,10 +247,8 @@ impl Breakers {
         let known_good = matches!(verdict, Verdict::Well | Verdict::Busy);
         if known_good && board.refused.remove(line).is_some() {
             tracing::info!(credential, "a credential works again");
-        } else if let Some(closed) = board.refused.get_mut(line) {
-            if probe {
-                (closed.until, closed.probe) = (now + TimeDelta::seconds(closed.wait_seconds.into()), None);
-            }
+        } else if let Some(closed) = board.refused.get_mut(line).filter(|_| probe) {
+            (closed.until, closed.probe) = (now + TimeDelta::seconds(closed.wait_seconds.into()), None);
         }
         let circuit = board.circuits.entry(credential.to_owned()).or_default();
         let was_shut = circuit.closed.is_some();
@@ -317,8 +315,8 @@ impl Health for Breakers {
 }
 
 impl Permit {
-    /// What the call came to.
-    pub fn report(mut self, outcome: &Outcome, now: DateTime<Utc>) {
+    /// What the call came to. Told once.
+    pub fn report(&mut self, outcome: &Outcome, now: DateTime<Utc>) {
         self.reported = true;
         self.breakers.record(&self.line, Verdict::of(outcome), self.probe, now);
     }

@@ -17,7 +17,7 @@ fn failed(class: ErrorClass) -> Outcome {
 /// Makes a call that ends so; whether it was let through.
 fn call(breakers: &Arc<Breakers>, outcome: &Outcome, seconds: i64) -> bool {
     match breakers.permit("main", Some("AGENCE"), at(seconds)) {
-        Ok(permit) => {
+        Ok(mut permit) => {
             permit.report(outcome, at(seconds));
             true
         }
@@ -46,7 +46,7 @@ fn half_of_twenty_calls_failing_shuts_it_and_a_probe_opens_it() {
         assert!(breakers.down("main", None, at(2)).is_some_and(|why| why.contains("failing")));
         assert!(breakers.permit("other", None, at(2)).is_ok(), "another credential is not concerned");
         // One probe at a time; the next waits for it.
-        let probe = breakers.permit("main", None, at(11)).unwrap();
+        let mut probe = breakers.permit("main", None, at(11)).unwrap();
         assert_eq!(waits(&breakers, 11), Some(16));
         probe.report(&accepted(), at(12));
         assert_eq!((waits(&breakers, 12), breakers.shut()), (None, vec![]));
