@@ -8,8 +8,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::{
     Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, Settled, StoreError,
     database::{Fault, Link, values},
+    engagement,
     evidence::is_owned_by_another,
     limits::{self, Bearer},
+    refusals::{self, Asked, Refusal},
     rows,
     steps::{Step, look_again},
     writer::Operation,
@@ -17,6 +19,7 @@ use super::{
 use crate::{
     domain::{
         channel::Channel,
+        consent::sender_key,
         delivery::{AttemptStatus, ErrorClass, Next, Outcome},
         ids::{AttemptId, MessageId, RecipientId, TenantId},
         message::Origin,
@@ -103,11 +106,15 @@ impl Operation for RecordIntent {
         if link.locks_rows() {
             lock_address(link, address).await?;
         }
-        let from = intent.from.as_deref().unwrap_or_default();
-        let sql = "SELECT reason FROM suppressions WHERE address = $1 AND channel = $2 \
-                   AND sender IN ('', $3) AND tenant IN ('', $4) LIMIT 1";
-        if let Some(row) = link.row(sql, values![address, intent.channel, from, &self.tenant]).await? {
-            return Ok(Intent::Suppressed(row.text(0)?));
+        let asked = Asked {
+            tenant: &self.tenant,
+            channel: intent.channel,
+            address,
+            sender: intent.from.as_deref(),
+            driver: &intent.driver,
+        };
+        if let Some(reason) = refusals::refusal(link, &asked).await? {
+            return Ok(Intent::Suppressed(reason));
         }
         if let Some(refused) = limits::reached(link, &self.bearer(), &intent.limits).await? {
             return Ok(refused);
@@ -123,6 +130,7 @@ impl Operation for RecordIntent {
         failpoint::hit("claim.intent_row");
         let (origin, day) = (self.origin.as_str(), day_text(intent.day));
         spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0).await?;
+        link.tally().spent(self.id, intent.channel, &day, intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }
@@ -260,20 +268,27 @@ impl Settle {
 
     /// The person refused this sender, at the provider: kept together with the outcome (F44).
     async fn suppress(&self, link: &mut Link<'_>, reason: &str) -> Result<(), Fault> {
-        let sql = "SELECT address, channel, sender FROM attempts WHERE message_id = $1 AND id = $2";
+        let sql = "SELECT address, channel, sender, driver FROM attempts WHERE message_id = $1 AND id = $2";
         let Some(row) = link.row(sql, values![self.id, self.attempt]).await? else { return Ok(()) };
-        let (address, sender) = (row.text(0)?, row.text(2)?);
-        if link.locks_rows() {
-            let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
-            link.rows(sql, values![address.as_str()]).await?;
-        }
-        // A sender that only the provider knows (a pool of numbers) is this tenant's.
-        let tenant = if sender.is_empty() { self.tenant.as_str() } else { "" };
-        let sql = "INSERT INTO suppressions (address, channel, sender, tenant, reason, proof, created_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (address, channel, sender, tenant) DO NOTHING";
-        let proof = format!("attempt {} at message {}", self.attempt, self.id);
-        let values = values![address, row.text(1)?, sender, tenant, reason, proof, self.now];
-        link.run(sql, values).await?;
+        let channel = rows::channel(&row.text(1)?)?;
+        let refusal = Refusal {
+            address: row.text(0)?,
+            channel,
+            sender: sender_key(channel, &row.text(2)?),
+            // A sender that only the provider knows (a pool of numbers) is this tenant's.
+            tenant: row.text(2)?.is_empty().then(|| self.tenant.clone()),
+            reason: reason.to_owned(),
+            act: "refused",
+            source: "provider",
+            noted_by: self.tenant.as_str().to_owned(),
+            noted_driver: row.text(3)?,
+            proof: Some(format!("attempt {} at message {}", self.attempt, self.id)),
+            reference: None,
+            review: false,
+            said_at: self.now,
+            now: self.now,
+        };
+        refusal.apply(link).await?;
         Ok(())
     }
 }
@@ -317,6 +332,8 @@ impl Operation for Settle {
             let channel = rows::channel(&row.text(0)?)?;
             let (origin, day) = (self.origin.as_str(), row.text(1)?);
             spend(link, &self.tenant, origin, channel, &day, row.int(2)?).await?;
+            link.tally().spent(self.id, channel, &day, row.int(2)?);
+            link.tally().settled(self.id, channel, ended.status);
         }
         failpoint::hit("outcome.row");
         if let Some(reason) = &ended.opted_out {
@@ -325,6 +342,8 @@ impl Operation for Settle {
         if held {
             self.step.tell(link, self.id, self.now).await?;
         }
+        let handed_off = held && self.step.hands_off();
+        engagement::settled(link, self.id, handed_off, ended.provider_message_id.as_deref()).await?;
         Ok(held.then_some(Settled::Done))
     }
 }
@@ -356,6 +375,7 @@ impl Operation for Advance {
     async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
         if self.step.write(link, self.id, self.fence, None, false).await? {
             self.step.tell(link, self.id, self.now).await?;
+            engagement::settled(link, self.id, self.step.hands_off(), None).await?;
             return Ok(true);
         }
         Ok(self.due == Due::Settle && look_again(link, self.id, self.fence, self.now).await?)

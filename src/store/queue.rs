@@ -12,6 +12,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
+    contacts,
     database::{Fault, Link, Row, Value, placeholders, values},
     rows,
     writer::Operation,
@@ -32,9 +33,6 @@ use crate::{
 const CRASHES_MAX: i64 = 4;
 /// Claims older than this, in milliseconds, are no suspects when their worker ends: what kills, kills at once.
 const SUSPECT_MS: i64 = 2_000;
-
-/// How long after a person wrote, WhatsApp takes free text (Meta's customer service window).
-const SERVICE_WINDOW: TimeDelta = TimeDelta::hours(24);
 
 /// Rows of one statement in a recovery: thousands of stuck leases are worked off without holding the writer.
 const RECOVERED_AT_ONCE: u32 = 500;
@@ -287,15 +285,10 @@ async fn service_windows(
         if hop.channel != Channel::WhatsApp {
             continue;
         }
-        let sql = "SELECT MAX(last_inbound_at) FROM contacts \
-                   WHERE address = $1 AND channel = $2 AND sender IN ('', $3) AND tenant IN ('', $4)";
-        let from = hop.from.as_deref().unwrap_or_default();
-        let values = values![hop.address.as_str(), hop.channel, from, &claim.request.tenant];
-        let last = match link.row(sql, values).await? {
-            Some(row) => rows::maybe_instant(row.maybe_int(0)?)?,
-            None => None,
-        };
-        claim.in_service_window = last.is_some_and(|at| now - at < SERVICE_WINDOW);
+        let (tenant, from) = (&claim.request.tenant, hop.from.as_deref());
+        let window =
+            contacts::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
+        claim.in_service_window = window;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod drivers;
 mod escalation;
 mod flips;
 mod points;
+mod public;
 mod sandbox;
 mod static_check;
 

@@ -1,4 +1,4 @@
--- What comes back: receipts, engagement, refusals. (store/receipts, store/engagement, store/inbound, store/suppressions)
+-- What comes back: receipts, engagement, refusals. (store/receipts, store/engagement, store/contacts, store/suppressions)
 
 -- What the receipts of an attempt come to: `accepted`, `sent`, `delivered`, `read` or `undelivered`; null without any.
 ALTER TABLE attempts ADD COLUMN receipt TEXT;
@@ -6,10 +6,10 @@ ALTER TABLE attempts ADD COLUMN receipt TEXT;
 ALTER TABLE attempts ADD COLUMN receipt_conflict BIGINT NOT NULL DEFAULT 0;
 -- A receipt finds its attempt by our token or by the provider's name for it.
 CREATE UNIQUE INDEX attempts_by_id ON attempts (id);
-CREATE INDEX attempts_by_reference ON attempts (provider_message_id, driver) WHERE provider_message_id IS NOT NULL;
+CREATE INDEX attempts_by_reference ON attempts (provider_message_id) WHERE provider_message_id IS NOT NULL;
 -- These providers name each message once (F39). A mail relay's queue ids come again, Telegram counts in each chat.
-CREATE UNIQUE INDEX attempts_reference_once ON attempts (driver, provider_message_id)
-    WHERE provider_message_id IS NOT NULL AND channel IN ('sms', 'whatsapp') AND driver <> 'sandbox';
+CREATE UNIQUE INDEX attempts_reference_once ON attempts (credential, provider_message_id)
+    WHERE provider_message_id IS NOT NULL AND channel IN ('sms', 'whatsapp') AND credential <> '';
 -- Whom a refusal is about: every sender that wrote to an address through a driver.
 CREATE INDEX attempts_by_address ON attempts (address, channel);
 
@@ -39,16 +39,20 @@ CREATE TABLE orphan_receipts (
     kind TEXT NOT NULL,
     provider_at BIGINT NOT NULL,
     tenant TEXT NOT NULL,
+    -- The attempt that the receipt itself names by our token; empty without.
     attempt TEXT NOT NULL,
     -- The drivers that use the credential, by name, with a space between.
     drivers TEXT NOT NULL,
     received_at BIGINT NOT NULL,
     error TEXT,
     cost BIGINT,
+    -- An attempt of ours is known to be meant: looked at again until it is applied.
+    ready BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (reference, credential, kind, provider_at, tenant, attempt)
 ) /*sqlite WITHOUT ROWID*/;
 
 CREATE INDEX orphan_receipts_by_age ON orphan_receipts (received_at);
+CREATE INDEX orphan_receipts_ready ON orphan_receipts (received_at) WHERE ready = 1;
 
 -- What was done with a message. Without an id of its own (`dedup`) the same again only raises `times`; `link` is -1
 -- where it is about no link.
@@ -91,6 +95,8 @@ CREATE TABLE inbound (
     PRIMARY KEY (credential, reference)
 ) /*sqlite WITHOUT ROWID*/;
 
+CREATE INDEX inbound_by_address ON inbound (address, channel);
+
 -- When a person last wrote to one of our senders (WhatsApp's window for free text), and whether the tenant has an
 -- opt-in of them on record. An empty sender stands for every one.
 CREATE TABLE contacts (
@@ -119,7 +125,9 @@ CREATE TABLE consent_log (
     channel TEXT NOT NULL,
     sender TEXT NOT NULL,
     tenant TEXT NOT NULL,
+    -- When it was said, by the provider's clock where it told; and when we heard of it.
     at BIGINT NOT NULL,
+    noted_at BIGINT NOT NULL,
     act TEXT NOT NULL,
     source TEXT NOT NULL,
     noted_by TEXT NOT NULL,
