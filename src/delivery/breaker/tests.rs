@@ -111,6 +111,24 @@ fn a_refused_credential_is_paused_for_its_sender_until_a_probe_succeeds() {
 }
 
 #[test]
+fn refused_with_several_senders_it_is_shut_for_all_and_one_success_opens_it() {
+    let breakers = Arc::<Breakers>::default();
+    let refuse = |sender: &str, seconds| {
+        let permit = breakers.permit("main", Some(sender), at(seconds));
+        permit.map(|mut permit| permit.report(&failed(ErrorClass::Misconfigured), at(seconds))).is_ok()
+    };
+    assert!(refuse("A", 0) && refuse("B", 1));
+    assert_eq!(breakers.down("main", Some("D"), at(1)), None);
+    assert!(refuse("C", 2));
+    assert!(!refuse("D", 3), "nobody asks a fourth time");
+    assert!(breakers.down("main", Some("D"), at(3)).is_some());
+    let mut probe = breakers.permit("main", Some("A"), at(60)).unwrap();
+    probe.report(&accepted(), at(61));
+    assert!(breakers.shut().is_empty());
+    assert!(breakers.permit("main", Some("B"), at(61)).is_ok());
+}
+
+#[test]
 fn an_operator_pauses_and_resumes() {
     let breakers = Arc::<Breakers>::default();
     breakers.pause("main", "maintenance", at(0));
