@@ -9,6 +9,7 @@ pub(crate) mod fixture;
 mod knowledge;
 mod messages;
 mod recovery;
+mod returns;
 mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
