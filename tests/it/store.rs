@@ -3,7 +3,9 @@
 
 mod acceptance;
 mod audit;
+mod consent;
 mod delivery;
+mod engagement;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
