@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("decide", &["domain", "policy"]),
     ("bundles", &["domain", "failpoint", "request", "policy", "decide"]),
     ("store", &["domain", "failpoint"]),
-    ("channels", &["domain"]),
+    ("channels", &["domain", "failpoint"]),
     ("bell", &["domain"]),
     ("delivery", &["domain", "failpoint", "store", "channels", "bell"]),
     (

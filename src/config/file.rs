@@ -31,8 +31,23 @@ const KEYS: &[&str] = &[
 const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds"];
 
 /// Keys of a driver that are credentials: `env:NAME` or `file:PATH`, never the secret itself.
-const SECRETS: &[&str] =
-    &["password", "token", "secret", "auth_token", "api_key", "api_secret", "access_token"];
+const SECRETS: &[&str] = &[
+    "password",
+    "token",
+    "secret",
+    "auth_token",
+    "secondary_auth_token",
+    "api_key",
+    "api_secret",
+    "access_token",
+    "signature_secret",
+    "previous_secret",
+    "app_secret",
+    "app_secret_previous",
+    "verify_token",
+    "webhook_secret",
+    "webhook_secret_previous",
+];
 
 /// What the file said; `None` where it said nothing.
 #[derive(Clone, Debug, Default)]

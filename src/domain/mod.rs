@@ -9,6 +9,7 @@ pub mod consent;
 pub mod decision;
 pub mod delivery;
 pub mod facts;
+pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;

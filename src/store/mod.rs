@@ -29,6 +29,7 @@ mod evidence;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
 mod limits;
 mod open;
 mod queue;
@@ -46,6 +47,7 @@ pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
+pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
@@ -365,3 +367,5 @@ impl<T> Store for T where
         + Suppressions
 {
 }
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life> Store for T {}

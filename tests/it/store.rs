@@ -9,6 +9,7 @@ mod engagement;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
+mod life;
 mod messages;
 mod recovery;
 mod returns;
