@@ -351,6 +351,7 @@ pub trait Store:
     + Engagement
     + Contacts
     + Suppressions
+    + Life
 {
 }
 impl<T> Store for T where
@@ -365,7 +366,6 @@ impl<T> Store for T where
         + Engagement
         + Contacts
         + Suppressions
+        + Life
 {
 }
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life> Store for T {}
