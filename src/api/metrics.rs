@@ -53,6 +53,12 @@ struct MessageLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BudgetLabels {
+    tenant: String,
+    scope: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AttemptLabels {
     channel: &'static str,
     status: &'static str,
@@ -98,6 +104,50 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallbackLabels {
+    driver: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EngagementLabels {
+    event: &'static str,
+    by: &'static str,
+}
+
+/// What became of a provider's callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackResult {
+    Taken,
+    Challenge,
+    NotVerified,
+    Unreadable,
+    /// Too large, too slow or cut off.
+    Refused,
+    /// No such driver or tenant.
+    Unknown,
+    /// Could not be kept: its provider repeats it.
+    Unavailable,
+    /// No room.
+    Shed,
+}
+
+impl CallbackResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CallbackResult::Taken => "taken",
+            CallbackResult::Challenge => "challenge",
+            CallbackResult::NotVerified => "not_verified",
+            CallbackResult::Unreadable => "unreadable",
+            CallbackResult::Refused => "refused",
+            CallbackResult::Unknown => "unknown",
+            CallbackResult::Unavailable => "unavailable",
+            CallbackResult::Shed => "shed",
+        }
+    }
+}
+
 /// Everything that is counted. One to a daemon, so that tests in one process stay apart.
 #[derive(Debug)]
 pub struct Metrics {
@@ -108,6 +158,7 @@ pub struct Metrics {
     accepted: Family<MessageLabels, Counter>,
     outcomes: Family<MessageLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    budget_alerts: Family<BudgetLabels, Counter>,
     script_failures: Family<ScriptLabels, Counter>,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
@@ -117,6 +168,8 @@ pub struct Metrics {
     tenants_rejected: Gauge,
     looks: Family<CauseLabels, Counter>,
     last_reload: Gauge,
+    callbacks: Family<CallbackLabels, Counter>,
+    engagements: Family<EngagementLabels, Counter>,
     possible_duplicates: Counter,
     ids_taken: Counter,
     credentials_shut: Family<CredentialLabels, Gauge>,
@@ -132,6 +185,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
+            budget_alerts: Family::default(),
             script_failures: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -141,6 +195,8 @@ impl Default for Metrics {
             tenants_rejected: Gauge::default(),
             looks: Family::default(),
             last_reload: Gauge::default(),
+            callbacks: Family::default(),
+            engagements: Family::default(),
             possible_duplicates: Counter::default(),
             ids_taken: Counter::default(),
             credentials_shut: Family::default(),
@@ -163,6 +219,11 @@ impl Metrics {
         registry.register("messages_accepted", "Messages kept, by first status", self.accepted.clone());
         registry.register("message_outcomes", "Messages that came to an end", self.outcomes.clone());
         registry.register("attempts", "Calls to providers, by outcome", self.attempts.clone());
+        registry.register(
+            "budget_alerts",
+            "Budgets that came to their alert threshold",
+            self.budget_alerts.clone(),
+        );
         registry.register(
             "script_failures",
             "Criteria that failed and counted as neutral",
@@ -205,6 +266,24 @@ impl Metrics {
             "Credentials that are not used now, by cause",
             self.credentials_shut.clone(),
         );
+        registry.register("callbacks", "Calls by providers, by what became of them", self.callbacks.clone());
+        registry.register(
+            "engagements",
+            "Opens, clicks and unsubscriptions on the public listener, by persons and machines",
+            self.engagements.clone(),
+        );
+    }
+
+    /// A provider called. `driver` is one of the operator's names.
+    pub fn callback(&self, driver: &str, result: CallbackResult) {
+        let labels = CallbackLabels { driver: driver.to_owned(), result: result.as_str() };
+        self.callbacks.get_or_create(&labels).inc();
+    }
+
+    /// Someone opened a mail or followed a link of one.
+    pub fn engaged(&self, event: &'static str, machine: bool) {
+        let by = if machine { "machine" } else { "person" };
+        self.engagements.get_or_create(&EngagementLabels { event, by }).inc();
     }
 
     /// The tenant's label: its own for the first ones, `other` beyond.
@@ -251,6 +330,12 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
+    /// A budget came to its alert threshold.
+    pub fn budget_alert(&self, tenant: &TenantId, scope: &str) {
+        let labels = BudgetLabels { tenant: self.tenant(tenant), scope: scope.to_owned() };
+        self.budget_alerts.get_or_create(&labels).inc();
+    }
+
     /// An outcome stayed unknown, and the message goes once more.
     pub fn possible_duplicate(&self) {
         self.possible_duplicates.inc();
@@ -275,7 +360,9 @@ impl Metrics {
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         // A method may be any token: only those that some route takes are told apart.
         let method = match method {
-            &Method::GET | &Method::POST | &Method::HEAD => method.to_string(),
+            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => {
+                method.to_string()
+            }
             _ => "other".to_owned(),
         };
         let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };

@@ -21,11 +21,15 @@ mod acts;
 mod attempts;
 mod audit;
 mod backup;
+mod broadcasts;
+mod caps;
 mod connect;
 mod contacts;
+mod counters;
 mod database;
 mod engagement;
 mod evidence;
+mod figures;
 mod files;
 mod intake;
 mod knowledge;
@@ -41,17 +45,22 @@ mod rows;
 mod schema;
 mod steps;
 mod suppressions;
+mod tracking;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
+pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessage, RowNote, RowRecord};
+pub use caps::Caps;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
 pub use life::{Forgotten, Keep, Life};
+pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -341,31 +350,43 @@ pub trait PolicyVersions: Send + Sync {
 /// Everything at once, for the place that puts the parts together.
 pub trait Store:
     Intake
+    + Links
+    + Life
     + Queue
     + Records
     + Knowledge
     + Keys
     + PolicyVersions
     + Acts
+    + Life
     + Receipts
     + Engagement
     + Contacts
     + Suppressions
     + Life
+    + Caps
+    + Numbers
+    + Broadcasts
 {
 }
 impl<T> Store for T where
     T: Intake
+        + Links
+        + Life
         + Queue
         + Records
         + Knowledge
         + Keys
         + PolicyVersions
         + Acts
+        + Life
         + Receipts
         + Engagement
         + Contacts
         + Suppressions
         + Life
+        + Caps
+        + Numbers
+        + Broadcasts
 {
 }

@@ -8,6 +8,7 @@ mod documents;
 mod drivers;
 mod flips;
 mod points;
+mod public;
 mod sandbox;
 mod static_check;
 

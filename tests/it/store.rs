@@ -13,6 +13,7 @@ mod life;
 mod messages;
 mod recovery;
 mod returns;
+mod settling;
 mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
