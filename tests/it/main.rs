@@ -1,5 +1,4 @@
 //! The one integration-test binary: what each suite covers is said at its head.
-mod answers;
 mod api;
 mod cli;
 mod decisions;
