@@ -358,7 +358,6 @@ pub trait Store:
     + Keys
     + PolicyVersions
     + Acts
-    + Life
     + Receipts
     + Engagement
     + Contacts
@@ -379,7 +378,6 @@ impl<T> Store for T where
         + Keys
         + PolicyVersions
         + Acts
-        + Life
         + Receipts
         + Engagement
         + Contacts
