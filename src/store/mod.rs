@@ -39,6 +39,7 @@ mod open;
 mod queue;
 mod receipts;
 mod records;
+mod recovery;
 mod refusals;
 mod reported;
 mod rows;
