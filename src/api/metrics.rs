@@ -53,6 +53,12 @@ struct MessageLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BudgetLabels {
+    tenant: String,
+    scope: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct AttemptLabels {
     channel: &'static str,
     status: &'static str,
@@ -152,6 +158,7 @@ pub struct Metrics {
     accepted: Family<MessageLabels, Counter>,
     outcomes: Family<MessageLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    budget_alerts: Family<BudgetLabels, Counter>,
     script_failures: Family<ScriptLabels, Counter>,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
@@ -178,6 +185,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
+            budget_alerts: Family::default(),
             script_failures: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -211,6 +219,11 @@ impl Metrics {
         registry.register("messages_accepted", "Messages kept, by first status", self.accepted.clone());
         registry.register("message_outcomes", "Messages that came to an end", self.outcomes.clone());
         registry.register("attempts", "Calls to providers, by outcome", self.attempts.clone());
+        registry.register(
+            "budget_alerts",
+            "Budgets that came to their alert threshold",
+            self.budget_alerts.clone(),
+        );
         registry.register(
             "script_failures",
             "Criteria that failed and counted as neutral",
@@ -317,6 +330,12 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
+    /// A budget came to its alert threshold.
+    pub fn budget_alert(&self, tenant: &TenantId, scope: &str) {
+        let labels = BudgetLabels { tenant: self.tenant(tenant), scope: scope.to_owned() };
+        self.budget_alerts.get_or_create(&labels).inc();
+    }
+
     /// An outcome stayed unknown, and the message goes once more.
     pub fn possible_duplicate(&self) {
         self.possible_duplicates.inc();
@@ -341,7 +360,9 @@ impl Metrics {
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         // A method may be any token: only those that some route takes are told apart.
         let method = match method {
-            &Method::GET | &Method::POST | &Method::HEAD => method.to_string(),
+            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => {
+                method.to_string()
+            }
             _ => "other".to_owned(),
         };
         let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };

@@ -19,11 +19,12 @@ use crate::{
         worker::{Worker, WorkerSettings},
     },
     domain::time::{Clock, SystemClock},
-    orchestrator::Orchestrator,
+    orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
     store::{Access, OpenOptions, SqlStore, StoreError},
 };
 
+mod budgets;
 mod drivers;
 pub mod logging;
 mod public;
@@ -195,6 +196,11 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let budgets = tokio::spawn(budgets::watch(
+            BudgetWatch::new(store.clone(), orchestrator.policies.clone(), Arc::clone(&orchestrator.clock)),
+            Arc::clone(&api.metrics),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let facing = public.map(|public| public.serve(shutdown.clone()));
         let stop = shutdown.clone();
@@ -233,6 +239,7 @@ impl App {
             let _ = watching.await;
             let _ = noting.await;
             let _ = forgetting.await;
+            let _ = budgets.await;
             None
         };
         tokio::select! {

@@ -45,6 +45,11 @@ const SECRETS: &[&str] = &[
     "access_token",
     "signature_secret",
     "previous_secret",
+    "app_secret",
+    "app_secret_previous",
+    "verify_token",
+    "webhook_secret",
+    "webhook_secret_previous",
 ];
 
 /// What the file said; `None` where it said nothing.

@@ -5,14 +5,14 @@
 
 use std::fmt;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
     address::Address,
     channel::Channel,
     decision::Decision,
-    ids::{AttemptId, IdempotencyKey, MessageId},
+    ids::{AttemptId, BroadcastId, IdempotencyKey, MessageId},
     message::{MessageClass, MessageRequest, Origin, Priority},
     money::MicroEuros,
     time::QuietHours,
@@ -258,6 +258,16 @@ pub struct NewMessage {
     pub accepted_at: DateTime<Utc>,
     /// The caller's key and the SHA-256 of the canonical request, where a key was given.
     pub idempotency: Option<(IdempotencyKey, [u8; 32])>,
+    pub counting: Counting,
+}
+
+/// Under what a message is counted, beside what its request and its decision say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counting {
+    /// The tenant's local day of acceptance; none: figures are not kept for this tenant.
+    pub day: Option<NaiveDate>,
+    /// The broadcast that it is a row of, and which row, from 0.
+    pub broadcast: Option<(BroadcastId, u32)>,
 }
 
 /// A message as it is kept.

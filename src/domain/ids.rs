@@ -222,6 +222,10 @@ uuid_id! {
     /// One attempt at one provider: `att_` and a UUIDv7 in hex.
     AttemptId, "att_"
 }
+uuid_id! {
+    /// One broadcast: `bc_` and a UUIDv7 in hex.
+    BroadcastId, "bc_"
+}
 
 impl MessageId {
     /// Not above any id made at that moment or later, and above every one made in an earlier millisecond: a bound

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod delivery;
 pub mod facts;
 pub mod forget;
+pub mod figures;
 pub mod ids;
 pub mod message;
 pub mod money;

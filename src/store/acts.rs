@@ -16,6 +16,7 @@ use super::{
 };
 use crate::domain::{
     delivery::Status,
+    figures::Mark,
     ids::{AttemptId, MessageId, TenantId},
 };
 
@@ -167,6 +168,7 @@ impl Doing {
     async fn mark_failed(&self, link: &mut Link<'_>) -> Result<u64, Fault> {
         let sql = "UPDATE messages SET status = 'failed', status_reason = $2 WHERE id = $1";
         let reason = format!("settled {}", self.by.words());
+        link.tally().mark(self.id, None, Mark::Failed);
         link.run(sql, values![self.id, reason]).await
     }
 

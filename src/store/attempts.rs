@@ -130,6 +130,7 @@ impl Operation for RecordIntent {
         failpoint::hit("claim.intent_row");
         let (origin, day) = (self.origin.as_str(), day_text(intent.day));
         spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0).await?;
+        link.tally().spent(self.id, intent.channel, &day, intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }
@@ -331,6 +332,8 @@ impl Operation for Settle {
             let channel = rows::channel(&row.text(0)?)?;
             let (origin, day) = (self.origin.as_str(), row.text(1)?);
             spend(link, &self.tenant, origin, channel, &day, row.int(2)?).await?;
+            link.tally().spent(self.id, channel, &day, row.int(2)?);
+            link.tally().settled(self.id, channel, ended.status);
         }
         failpoint::hit("outcome.row");
         if let Some(reason) = &ended.opted_out {

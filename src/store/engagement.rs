@@ -17,6 +17,7 @@ use super::{
 use crate::domain::{
     channel::{Channel, PerChannel},
     facts::EngagementHistory,
+    figures::Mark,
     ids::{MessageId, RecipientId, TenantId},
     receipt::EngagementEvent,
 };
@@ -189,6 +190,9 @@ impl Deed {
         let new = self.insert(link, &tenant, &row.text(1)?, channel).await?;
         if new {
             self.show(link).await?;
+            if let Some(mark) = Mark::of_deed(&self.name, self.machine) {
+                link.tally().mark(self.message, channel, mark);
+            }
             if !self.machine && engages(&self.name) {
                 let sql = "UPDATE messages SET engaged = 1 WHERE id = $1 AND engaged = 0";
                 let first = link.run(sql, values![self.message]).await? > 0;

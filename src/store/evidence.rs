@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::{
     channel::Channel,
-    delivery::{Next, Plan},
+    delivery::{AttemptStatus, Next, Plan},
     ids::{AttemptId, MessageId, TenantId},
     money::MicroEuros,
 };
@@ -66,9 +66,11 @@ pub(super) async fn adopt(
         link.row(sql, values![message, attempt, evidence.provider_message_id.as_deref(), cost]).await?;
     let Some(changed) = changed else { return Ok(Adopted::Nothing) };
     let channel = rows::channel(&row.text(3)?)?;
+    link.tally().settled(message, channel, AttemptStatus::Accepted);
     if let (Some(cost), Some(before)) = (cost, before) {
         let tenant = rows::parsed(row.text(4)?, TenantId::parse)?;
         spend(link, &tenant, &row.text(5)?, channel, &changed.text(0)?, cost - before).await?;
+        link.tally().spent(message, channel, &changed.text(0)?, cost - before);
     }
     if row.int(1)? != row.int(6)? {
         return Ok(Adopted::AttemptOnly);

@@ -14,20 +14,23 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
+    counters::Labels,
     database::{Fault, Link, Value, placeholders, values},
     rows,
     writer::Operation,
 };
 use crate::{
     domain::{
+        channel::Channel,
         delivery::{NewMessage, Status},
+        figures::Mark,
         ids::{IdempotencyKey, MessageId, TenantId},
     },
     failpoint,
 };
 
 /// How long a key is kept (reliability.md P3).
-const KEY_DAYS: i64 = 7;
+pub(super) const KEY_DAYS: i64 = 7;
 
 /// How many rows one statement inserts at most, and the smaller sizes for what is left over: few sizes, so that
 /// every statement is prepared once.
@@ -43,6 +46,9 @@ pub(super) struct Offer {
     message: Vec<Value>,
     body: Vec<Value>,
     event: Option<Vec<Value>>,
+    labels: Labels,
+    chosen: Option<Channel>,
+    ended: Option<Mark>,
 }
 
 impl Offer {
@@ -59,6 +65,13 @@ impl Offer {
             message: rows::message_values(message),
             body: rows::body_values(message)?,
             event,
+            labels: rows::labels(message),
+            chosen: message.decision.chosen,
+            ended: match message.status {
+                Status::Skipped => Some(Mark::Skipped),
+                Status::Expired => Some(Mark::Expired),
+                _ => None,
+            },
         })
     }
 }
@@ -174,12 +187,15 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    for offer in offers {
+        link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
+    }
     failpoint::hit("accept.timer");
     Ok(())
 }
 
 /// Inserts rows of equal width, many in a statement, and gives what the statements return.
-async fn insert(
+pub(super) async fn insert(
     link: &mut Link<'_>,
     head: &str,
     tail: &str,

@@ -21,11 +21,15 @@ mod acts;
 mod attempts;
 mod audit;
 mod backup;
+mod broadcasts;
+mod caps;
 mod connect;
 mod contacts;
+mod counters;
 mod database;
 mod engagement;
 mod evidence;
+mod figures;
 mod files;
 mod intake;
 mod knowledge;
@@ -46,9 +50,12 @@ mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
 pub use audit::Finding;
+pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessage, RowNote, RowRecord};
+pub use caps::Caps;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
 pub use life::{Forgotten, Keep, Life};
+pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
@@ -351,10 +358,14 @@ pub trait Store:
     + Keys
     + PolicyVersions
     + Acts
+    + Life
     + Receipts
     + Engagement
     + Contacts
     + Suppressions
+    + Caps
+    + Numbers
+    + Broadcasts
 {
 }
 impl<T> Store for T where
@@ -367,9 +378,13 @@ impl<T> Store for T where
         + Keys
         + PolicyVersions
         + Acts
+        + Life
         + Receipts
         + Engagement
         + Contacts
         + Suppressions
+        + Caps
+        + Numbers
+        + Broadcasts
 {
 }

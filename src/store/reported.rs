@@ -17,6 +17,7 @@ use super::{
 use crate::domain::{
     channel::Channel,
     delivery::{AttemptStatus, Next, Plan, Status},
+    figures::Mark,
     ids::{AttemptId, MessageId, TenantId},
     receipt::{
         ReceiptKind,
@@ -115,6 +116,7 @@ impl Reported {
         // Not before it was sent, not after now: a provider's clock is not ours.
         let at = receipt.provider_at.unwrap_or(now).clamp(self.started_at.min(now), now);
         self.show(link, &told, at).await?;
+        self.count(link, &told, (receipt.kind == ReceiptKind::Delivered).then_some(at));
         let seen = Seen {
             status: self.status,
             attempt: self.attempt_status,
@@ -197,7 +199,22 @@ impl Reported {
         link.run(sql, values).await?;
         let more = cost.map_or(0, |cost| cost.0 - self.cost);
         spend(link, &self.tenant, &self.origin, self.channel, &self.day, more).await?;
+        link.tally().spent(self.message, self.channel, &self.day, more);
         Ok(())
+    }
+
+    /// What the set comes to, in figures: each counts once, and a word that it arrived takes a failure back.
+    fn count(&self, link: &mut Link<'_>, told: &Told, delivered_at: Option<DateTime<Utc>>) {
+        let (message, channel) = (self.message, self.channel);
+        if self.attempt_status == AttemptStatus::Unknown {
+            link.tally().settled(message, channel, AttemptStatus::Accepted);
+        }
+        if told.arrived() {
+            link.tally().delivered(message, channel, delivered_at);
+            link.tally().take_back(message, channel, Mark::Failed);
+        } else if told.undelivered() {
+            link.tally().mark(message, Some(channel), Mark::Failed);
+        }
     }
 
     /// The timeline tells of each new height, and of a contradiction once.

@@ -6,8 +6,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::database::{Fault, Row, Value, values};
+use super::{
+    counters::Labels,
+    database::{Fault, Row, Value, values},
+};
 use crate::domain::{
+    self,
     channel::Channel,
     decision::Decision,
     delivery::{
@@ -23,7 +27,28 @@ pub(super) struct Unwritable(pub(super) String);
 
 /// What a new row of `messages` says; the rest are the defaults.
 pub(super) const NEW_MESSAGE_COLUMNS: &str = "id, tenant, recipient, status, status_reason, class, origin, \
-     accepted_at, due_at, deadline, ordering_key";
+     accepted_at, due_at, deadline, ordering_key, day, kind, template, variant, campaign, campaign_row, chosen, \
+     segments, always_sms";
+
+/// What a new message is counted under.
+pub(super) fn labels(message: &NewMessage) -> Labels {
+    let (request, counting) = (&message.request, &message.counting);
+    Labels {
+        tenant: request.tenant.to_string(),
+        day: counting.day.map(|day| day.format("%Y-%m-%d").to_string()).unwrap_or_default(),
+        kind: request.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        template: request.content.template.clone().unwrap_or_default(),
+        campaign: counting.broadcast.map(|(id, _)| id.to_string()).unwrap_or_default(),
+        variant: message.decision.variant.clone().unwrap_or_default(),
+    }
+}
+
+/// The SMS segments of what would go by SMS.
+fn segments(message: &NewMessage) -> u32 {
+    let sms = message.plan.iter().flat_map(|plan| &plan.hops).find(|hop| hop.channel == Channel::Sms);
+    let rendered = sms.and_then(|hop| hop.rendered.as_ref()).map(|rendered| rendered.body.as_str());
+    domain::segments::segments(rendered.unwrap_or(&message.request.content.body)).1
+}
 
 pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
     let request = &message.request;
@@ -35,6 +60,7 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
         }
         _ => None,
     };
+    let labels = labels(message);
     values![
         message.id,
         &request.tenant,
@@ -47,6 +73,15 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
         due,
         message.plan.as_ref().map(|plan| plan.deadline),
         request.ordering_key.as_deref(),
+        labels.day,
+        labels.kind,
+        labels.template,
+        labels.variant,
+        labels.campaign,
+        message.counting.broadcast.map_or(0, |(_, row)| row),
+        message.decision.chosen.map_or("", Channel::as_str),
+        segments(message),
+        message.decision.channel(Channel::Sms).cost,
     ]
 }
 

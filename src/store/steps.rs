@@ -35,6 +35,8 @@ pub(super) struct Step {
     polled: bool,
     /// Only while the last attempt still is unknown.
     needs_unknown: bool,
+    /// The channel of the hop that it stood at.
+    leaves: Option<Channel>,
     /// None: nothing to tell on the timeline.
     event: Option<&'static str>,
 }
@@ -75,6 +77,7 @@ impl Step {
             escalates: false,
             polled: false,
             needs_unknown: false,
+            leaves: plan.hops.get(usize::from(hop)).map(|hop| hop.channel),
             event: Some(event),
         };
         match next {
@@ -176,13 +179,17 @@ impl Step {
         self.status == Status::Sent && !self.stays
     }
 
-    /// Tells it on the message's timeline.
+    /// Tells it on the message's timeline, and has it counted.
     pub(super) async fn tell(
         &self,
         link: &mut Link<'_>,
         id: MessageId,
         now: DateTime<Utc>,
     ) -> Result<(), Fault> {
+        if !self.stays {
+            let gave_up = self.new_hop && !self.escalates;
+            link.tally().followed(id, self.sent_via.or(self.leaves), self.status, gave_up);
+        }
         match self.event {
             Some(name) => event(link, &id.to_string(), now, name, self.reason.as_deref()).await,
             None => Ok(()),

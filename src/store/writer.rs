@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Acceptance, Result, StoreError,
     connect::Session,
+    counters,
     database::{Fault, Link},
     intake::{self, Offer},
 };
@@ -369,7 +370,7 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
             job.apply(link).await?;
         }
     }
-    Ok(())
+    counters::write(link).await
 }
 
 fn answer(batch: Vec<Item>, verdict: &Result<()>) {

@@ -168,6 +168,7 @@ pub const POLICY: &[Key] = &[
         "What to do when a provider never said whether it took the message.",
     ),
     key("budget", Shape::Section(BUDGET), "Limits of money, in euros."),
+    key("caps", Shape::Section(CAPS), "How many messages one person gets at most."),
     key("consent", Shape::Section(CONSENT), "Whose agreement is needed."),
     key("retention", Shape::Section(RETENTION), "When messages are forgotten."),
     key("learning", Shape::Section(LEARNING), "What is learned from what came back."),
@@ -275,6 +276,24 @@ const ORIGIN: &[Key] = &[
     key("daily", LIMIT, "Euros a day for this origin."),
     key("monthly", LIMIT, "Euros a calendar month for this origin."),
 ];
+
+const CAP_LIMIT: Shape = Shape::Whole { min: 1, max: 10_000, none: true };
+const PER_DAY: &str = "Messages to one person within 24 hours.";
+const PER_WEEK: &str = "Messages to one person within 7 days.";
+
+const CAPS: &[Key] = &[
+    key("per_day", CAP_LIMIT, PER_DAY),
+    key("per_week", CAP_LIMIT, PER_WEEK),
+    optional("appointment", Shape::Section(CAP_OF_TYPE), "The same for appointments alone."),
+    optional("notification", Shape::Section(CAP_OF_TYPE), "The same for notifications alone."),
+    optional("marketing", Shape::Section(CAP_OF_TYPE), "The same for marketing alone."),
+    optional("survey", Shape::Section(CAP_OF_TYPE), "The same for surveys alone."),
+    optional("document", Shape::Section(CAP_OF_TYPE), "The same for documents alone."),
+    optional("general", Shape::Section(CAP_OF_TYPE), "The same for general messages alone."),
+];
+
+const CAP_OF_TYPE: &[Key] =
+    &[optional("per_day", CAP_LIMIT, PER_DAY), optional("per_week", CAP_LIMIT, PER_WEEK)];
 
 const CONSENT: &[Key] = &[
     key("marketing_required", Shape::Bool, "true: marketing goes only to people who agreed."),

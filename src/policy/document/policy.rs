@@ -15,16 +15,16 @@ use crate::{
         channel::{Channel, PerChannel},
         delivery::OnUnknown,
         ids::CriterionName,
-        message::{Origin, Priority},
+        message::{MessageKind, Origin, Priority},
         money::MicroEuros,
         time::{self, QuietHours},
     },
     policy::{
         diagnostic::Diagnostic,
         settings::{
-            BudgetPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy, LearningPolicy,
-            OnLimit, OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy, RetryPolicy, Scoring,
-            TenantPolicy,
+            BudgetPolicy, Cap, CapsPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy,
+            LearningPolicy, OnLimit, OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy,
+            RetryPolicy, Scoring, TenantPolicy,
         },
     },
 };
@@ -140,6 +140,7 @@ impl<'a> Pick<'a> {
             })
         });
         let budget = self.budget();
+        let caps = self.caps();
         let consent = self.consent();
         let retention = self.retention();
         let learning = self.learning();
@@ -159,6 +160,7 @@ impl<'a> Pick<'a> {
             deadline: deadline?,
             on_unknown: on_unknown?,
             budget: budget?,
+            caps: caps?,
             consent: consent?,
             retention: retention?,
             learning: learning?,
@@ -239,11 +241,7 @@ impl<'a> Pick<'a> {
                 delivery_seconds.insert(*priority, seconds);
             }
         }
-        let max_length = self.get(&at("max_length"), |v| match v {
-            Value::Whole(n) => u32::try_from(*n).ok().map(Some),
-            Value::Nothing => Some(None),
-            _ => None,
-        });
+        let max_length = self.limit(&at("max_length"));
         let rich_media = self.bool(&at("rich_media"));
         let attachments = self.bool(&at("attachments"));
         let attachment_bytes_max = self.whole(&at("attachment_bytes_max"));
@@ -337,6 +335,33 @@ impl<'a> Pick<'a> {
             targets: targets?,
             enforce_targets: enforce_targets?,
             origins,
+        })
+    }
+
+    /// `[caps]`, and the limits of `[caps.TYPE]`.
+    fn caps(&mut self) -> Option<CapsPolicy> {
+        let per_day = self.limit("caps.per_day");
+        let per_week = self.limit("caps.per_week");
+        let mut of_type = BTreeMap::new();
+        for kind in MessageKind::ALL {
+            let own = |key: &str| match self.value(&format!("caps.{kind}.{key}")) {
+                Some(Value::Whole(n)) => u32::try_from(*n).ok(),
+                _ => None,
+            };
+            let cap = Cap { per_day: own("per_day"), per_week: own("per_week") };
+            if cap != Cap::default() {
+                of_type.insert(*kind, cap);
+            }
+        }
+        Some(CapsPolicy { all: Cap { per_day: per_day?, per_week: per_week? }, of_type })
+    }
+
+    /// A whole number, or `Some(None)` where it is `"none"`.
+    fn limit(&mut self, path: &str) -> Option<Option<u32>> {
+        self.get(path, |v| match v {
+            Value::Whole(n) => u32::try_from(*n).ok().map(Some),
+            Value::Nothing => Some(None),
+            _ => None,
         })
     }
 

@@ -4,7 +4,7 @@ use channel_orchestrator::domain::{
     address::{Address, RawContacts},
     channel::Channel,
     decision::{ChannelDecision, Decision},
-    delivery::{Hop, NewMessage, OnUnknown, Plan, Status, TrackingTerms},
+    delivery::{Counting, Hop, NewMessage, OnUnknown, Plan, Status, TrackingTerms},
     ids::{IdempotencyKey, MessageId, PolicyVersion, RecipientId, TenantId},
     message::{Content, MessageClass, MessageKind, MessageRequest, Origin, Preferences, Priority},
     money::MicroEuros,
@@ -128,6 +128,7 @@ pub fn message() -> NewMessage {
         status_reason: None,
         accepted_at: at(0),
         idempotency: None,
+        counting: Counting { day: Some(at(0).date_naive()), broadcast: None },
     }
 }
 
