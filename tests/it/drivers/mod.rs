@@ -2,10 +2,13 @@
 //! the email itself; the settings that are refused.
 
 mod mail;
+mod reference;
 mod smtp_server;
 mod smtp_sink;
+mod tls;
 mod twilio;
 mod twilio_callbacks;
+mod twin;
 mod vonage;
 mod webhook;
 
