@@ -21,6 +21,7 @@ use crate::{
 
 mod drivers;
 pub mod logging;
+mod retention;
 pub mod shipped;
 mod signals;
 mod versions;
@@ -141,6 +142,12 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
@@ -170,6 +177,7 @@ impl App {
             let _ = serving.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
             None
         };
         tokio::select! {

@@ -8,11 +8,14 @@
 pub mod allow_list;
 pub mod callback;
 pub mod http;
+pub mod meta;
 pub mod mime;
+pub mod multipart;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
 pub mod smtp;
+pub mod telegram;
 pub mod twilio;
 pub mod vonage;
 pub mod webhook;

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Driver, sandbox, secret::SecretRef, smtp, twilio, vonage, webhook};
+use super::{Driver, meta, sandbox, secret::SecretRef, smtp, telegram, twilio, vonage, webhook};
 use crate::domain::time::Clock;
 
 /// One driver's settings; `kind` says which driver.
@@ -18,6 +18,8 @@ use crate::domain::time::Clock;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
+    Meta(meta::MetaSettings),
+    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
     Twilio(Box<twilio::TwilioSettings>),
     TwilioWhatsapp(Box<twilio::TwilioSettings>),
@@ -124,6 +126,10 @@ pub fn build(
         }
         DriverSettings::Webhook(settings) => {
             Arc::new(webhook::Webhook::new(name, settings, clock).map_err(told)?)
+        }
+        DriverSettings::Meta(settings) => Arc::new(meta::Meta::new(name, settings, clock).map_err(told)?),
+        DriverSettings::Telegram(settings) => {
+            Arc::new(telegram::Telegram::new(name, settings, clock).map_err(told)?)
         }
         DriverSettings::Sandbox(settings) => {
             Arc::new(sandbox::Sandbox::new(name, settings.clone(), state_dir.join("outbox"), clock))

@@ -41,7 +41,13 @@ const SECRETS: &[&str] = &[
     "api_secret",
     "access_token",
     "signature_secret",
-    "previous_secret",
+    "signature_secret_previous",
+    "secret_previous",
+    "app_secret",
+    "app_secret_previous",
+    "verify_token",
+    "webhook_secret",
+    "webhook_secret_previous",
 ];
 
 /// What the file said; `None` where it said nothing.

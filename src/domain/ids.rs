@@ -5,6 +5,7 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -212,6 +213,15 @@ uuid_id! {
 uuid_id! {
     /// One attempt at one provider: `att_` and a UUIDv7 in hex.
     AttemptId, "att_"
+}
+
+impl MessageId {
+    /// Not above any id made at that moment or later, and above every one made in an earlier millisecond: a bound
+    /// for ids by age.
+    pub fn first_of(at: DateTime<Utc>) -> Self {
+        let millis = u128::try_from(at.timestamp_millis()).unwrap_or_default();
+        Self(Uuid::from_u128(millis << 80))
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod decision;
 pub mod delivery;
 pub mod facts;
+pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;

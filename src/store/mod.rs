@@ -25,6 +25,7 @@ mod database;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
 mod open;
 mod queue;
 mod records;
@@ -33,6 +34,7 @@ mod schema;
 mod writer;
 
 pub use audit::Finding;
+pub use life::{Forgotten, Keep, Life};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use writer::WriterCounts;
 
@@ -290,5 +292,5 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions> Store for T {}
+pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life {}
+impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions + Life> Store for T {}

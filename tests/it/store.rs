@@ -7,6 +7,7 @@ mod delivery;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
+mod life;
 mod messages;
 mod recovery;
 mod upkeep;

@@ -1,10 +1,16 @@
 //! Drivers against what they speak to: SMTP against a scripted server, byte for byte, and against a real one;
 //! the email itself; the settings that are refused.
 
+mod chat;
+mod http_script;
 mod mail;
+mod meta;
+mod meta_callbacks;
+mod provider_twin;
 mod reference;
 mod smtp_server;
 mod smtp_sink;
+mod telegram;
 mod tls;
 mod twilio;
 mod twilio_callbacks;

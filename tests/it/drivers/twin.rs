@@ -1,13 +1,12 @@
-//! Drivers against a stand-in that judges every request by the vendors' own descriptions and signs its callbacks
-//! with their SDKs: run where `ORCHESTRATOR_TEST_TWIN` names one, `http://127.0.0.1:PORT`.
+//! Twilio as its vendor describes it: the twin of `provider_twin` holds every request against Twilio's own
+//! description and signs its callbacks with Twilio's own SDK.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use channel_orchestrator::{
     channels::{
         Driver, Outbound,
         callback::{CallbackAnswer, CallbackRequest},
-        http::{Endpoint, EndpointOptions, Request, plain::Plain},
     },
     domain::{
         address::Address,
@@ -19,34 +18,11 @@ use channel_orchestrator::{
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::twilio::{SID, attempt, made, now, outbound};
+use super::{
+    provider_twin::{Twin, eventually},
+    twilio::{SID, attempt, made, now, outbound},
+};
 use crate::support::http_provider::{Act, Heard, HttpProvider, secret};
-
-/// Where the stand-in is, or nothing and a word about it.
-fn twin(test: &str) -> Option<String> {
-    let url = std::env::var("ORCHESTRATOR_TEST_TWIN").ok();
-    if url.is_none() {
-        eprintln!("{test}: not run, ORCHESTRATOR_TEST_TWIN names no stand-in");
-    }
-    url
-}
-
-async fn asked(twin: &str, path: &str) -> Value {
-    let plain = Plain::new(&Endpoint::new(twin, EndpointOptions::default()).unwrap()).unwrap();
-    serde_json::from_slice(&plain.ask(Request::get(path)).await.unwrap().body).unwrap()
-}
-
-/// What the stand-in called us with, once it has called that often.
-async fn called(receiver: &HttpProvider, times: usize) -> Vec<Heard> {
-    let waiting = async {
-        while receiver.heard().len() < times {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
-    assert!(waited.is_ok(), "{} of {times} calls", receiver.heard().len());
-    receiver.heard()
-}
 
 fn kinds(driver: &Arc<dyn Driver>, receiver: &HttpProvider, calls: &[Heard], to: &str) -> Vec<ReceiptKind> {
     let to = to.replace('+', "%2B");
@@ -75,19 +51,20 @@ fn kinds(driver: &Arc<dyn Driver>, receiver: &HttpProvider, calls: &[Heard], to:
 
 #[tokio::test]
 async fn twilios_description_has_no_complaint_and_its_sdk_signs_what_we_believe() {
-    let Some(twin) = twin("twilio's description") else { return };
     let receiver = HttpProvider::start(vec![Act::answer(200, "")]).await;
+    let Some(twin) = Twin::start(receiver.port).await else { return };
+    let base_url = format!("http://127.0.0.1:{}", twin.port);
     let dir = tempfile::tempdir().unwrap();
     let token = secret(dir.path(), "token", "tok");
     let driver = |kind: &str, more: &str| {
         made(&format!(
-            "kind = \"{kind}\"\naccount_sid = \"{SID}\"\nauth_token = \"{token}\"\nbase_url = \"{twin}\"\n{more}"
+            "kind = \"{kind}\"\naccount_sid = \"{SID}\"\nauth_token = \"{token}\"\nbase_url = \"{base_url}\"\n{more}"
         ))
         .unwrap()
     };
     let sms = driver("twilio", "from = \"+33700000000\"\nsmart_encoded = true");
     let service = driver("twilio", "messaging_service_sid = \"MG0123456789abcdef0123456789abcdef\"");
-    let whatsapp = driver("twilio_whatsapp", "free_text_anytime = true");
+    let whatsapp = driver("twilio_whatsapp", "free_text = \"always\"");
     let to = |channel, number: &str| {
         let mut made: Outbound = outbound(channel);
         made.to = Address::Phone(number.into());
@@ -123,7 +100,10 @@ async fn twilios_description_has_no_complaint_and_its_sdk_signs_what_we_believe(
         let ended = attempt(driver, message).await;
         assert!(ended.starts_with("accepted SM"), "{ended}");
     }
-    let calls = called(&receiver, 2 + 2 + 3 + 3).await;
+    let calls = eventually("every status is told", || {
+        Some(receiver.heard()).filter(|heard| heard.len() == 2 + 2 + 3 + 3)
+    })
+    .await;
     use ReceiptKind::{Delivered, Read, Sent, Undelivered};
     for (number, expected) in [
         ("+33612345678", vec![Sent, Delivered]),
@@ -133,5 +113,5 @@ async fn twilios_description_has_no_complaint_and_its_sdk_signs_what_we_believe(
     ] {
         assert_eq!(kinds(&sms, &receiver, &calls, number), expected, "{number}");
     }
-    assert_eq!(asked(&twin, "/_violations").await, Value::Array(Vec::new()));
+    assert_eq!(twin.ask("GET", "/_violations", ""), Value::Array(Vec::new()));
 }

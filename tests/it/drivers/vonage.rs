@@ -299,7 +299,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
     for (more, expected) in [
         (format!("api_key = \"{key}\""), "api_secret"),
         ("api_key = \"abcd1234\"\napi_secret = \"env:PATH\"".to_owned(), "env:NAME"),
-        (format!("{good}previous_secret = \"{key}\""), "signature_secret, which is missing"),
+        (format!("{good}signature_secret_previous = \"{key}\""), "signature_secret, which is missing"),
         (format!("{good}signature_method = \"md5hash\""), "unknown variant `md5hash`"),
         (format!("{good}from = \"un nom trop long\""), "at most 11"),
         (format!("{good}base_url = \"http://rest.nexmo.com\""), "allow_plaintext"),
