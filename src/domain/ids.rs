@@ -174,6 +174,14 @@ macro_rules! uuid_id {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+            /// Its 16 bytes, for what is signed.
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+            /// The identifier of these bytes; only for what `to_bytes` gave and a signature covers.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
             /// Takes the prefix followed by 32 hex digits.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 text.strip_prefix($prefix)
@@ -213,6 +221,10 @@ uuid_id! {
 uuid_id! {
     /// One attempt at one provider: `att_` and a UUIDv7 in hex.
     AttemptId, "att_"
+}
+uuid_id! {
+    /// One broadcast: `bc_` and a UUIDv7 in hex.
+    BroadcastId, "bc_"
 }
 
 impl MessageId {

@@ -64,6 +64,12 @@ const QUESTIONS: &[Question] = &[
          OR MAX(a.number) <> m.attempts OR MIN(a.number) <> 1",
     ),
     question(
+        "I2",
+        "the attempts that do not count are those that say so",
+        "SELECT m.id FROM messages m LEFT JOIN attempts a ON a.message_id = m.id \
+         GROUP BY m.id, m.waived HAVING m.waived <> COALESCE(SUM(a.waived), 0)",
+    ),
+    question(
         "I3",
         "no attempt began after its address was suppressed",
         "SELECT a.message_id FROM attempts a JOIN messages m ON m.id = a.message_id \
@@ -80,7 +86,7 @@ const QUESTIONS: &[Question] = &[
         "I5",
         "only a leased message has an open attempt, and only a message in flight has a lease",
         "SELECT id FROM messages WHERE (open_attempt IS NOT NULL AND lease_owner IS NULL) \
-         OR (lease_owner IS NOT NULL AND status NOT IN ('sending', 'unknown')) \
+         OR (lease_owner IS NOT NULL AND status NOT IN ('sending', 'unknown', 'sent', 'delivered')) \
          OR (lease_owner IS NULL AND status = 'sending') \
          OR (lease_owner IS NULL) <> (lease_until IS NULL)",
     ),
@@ -91,22 +97,24 @@ const QUESTIONS: &[Question] = &[
     ),
     question(
         "I6",
-        "at most 12 attempts, 4 on a channel",
-        "SELECT message_id FROM attempts GROUP BY message_id, channel HAVING COUNT(*) > 4 \
-         UNION ALL SELECT id FROM messages WHERE attempts > 12",
+        "at most 12 attempts that count, 4 on a channel",
+        "SELECT message_id FROM attempts WHERE waived = 0 GROUP BY message_id, channel HAVING COUNT(*) > 4 \
+         UNION ALL SELECT id FROM messages WHERE attempts - waived > 12",
     ),
     question(
         "I7",
-        "accepted once, twice only where a resend was used, and marketing is never resent",
+        "accepted once and once more for a resend, an escalation or a person's word; marketing is never resent",
         "SELECT m.id FROM messages m JOIN attempts a ON a.message_id = m.id AND a.status = 'accepted' \
-         GROUP BY m.id, m.resend_used HAVING COUNT(*) > 1 + m.resend_used \
+         AND COALESCE(a.receipt, '') <> 'undelivered' \
+         GROUP BY m.id, m.resend_used, m.resent_by_hand, m.escalated_from HAVING COUNT(*) > 1 + m.resend_used \
+         + m.resent_by_hand + CASE WHEN m.escalated_from IS NULL THEN 0 ELSE 1 END \
          UNION ALL SELECT id FROM messages WHERE resend_used > 0 AND class = 'marketing'",
     ),
     question(
         "I8",
-        "nothing is due at an end, and everything else is due or leased",
+        "nothing is due at an end but an escalation, and everything else is due or leased",
         "SELECT id FROM messages WHERE (due_at IS NOT NULL AND (lease_owner IS NOT NULL OR status IN \
-         ('sending', 'sent', 'delivered', 'failed', 'expired', 'skipped', 'cancelled', 'unresolved', \
+         ('sending', 'failed', 'expired', 'skipped', 'cancelled', 'unresolved', \
          'quarantined'))) \
          OR (status IN ('queued', 'held', 'retrying', 'unknown') AND due_at IS NULL AND lease_owner IS NULL)",
     ),

@@ -222,9 +222,13 @@ async fn remove(link: &mut Link<'_>, ids: &[MessageId]) -> Result<(), Fault> {
         return Ok(());
     }
     let listed = placeholders(1, ids.len());
-    for (table, column) in
-        [("events", "message_id"), ("attempts", "message_id"), ("bodies", "message_id"), ("messages", "id")]
-    {
+    for (table, column) in [
+        ("events", "message_id"),
+        ("attempts", "message_id"),
+        ("links", "message_id"),
+        ("bodies", "message_id"),
+        ("messages", "id"),
+    ] {
         let sql = format!("DELETE FROM {table} WHERE {column} IN ({listed})");
         let values: Vec<Value> = ids.iter().map(|id| Value::from(*id)).collect();
         link.run(AssertSqlSafe(sql), values).await?;

@@ -257,7 +257,7 @@ async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = Link::Sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
+        if let Err(error) = Link::sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
             tracing::debug!(?error, "the database's log was not folded in this time");
         }
     }

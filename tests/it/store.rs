@@ -10,6 +10,7 @@ mod knowledge;
 mod life;
 mod messages;
 mod recovery;
+mod settling;
 mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use channel_orchestrator::{
     domain::{delivery::Outcome, ids::AttemptId},
-    store::{Claimed, Intent, IntentRecord, OpenOptions, Queue, SqlStore, open},
+    store::{Claimed, Intent, IntentLimits, IntentRecord, OpenOptions, Queue, SqlStore, open},
 };
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
@@ -148,11 +148,14 @@ pub fn intent(claimed: &Claimed, now: DateTime<Utc>) -> IntentRecord {
         attempt: AttemptId::new(),
         channel: hop.channel,
         driver: "sandbox".into(),
+        // Its names for messages are not looked at: tests give the same one again and again.
+        credential: String::new(),
         address: hop.address.clone(),
         from: hop.from.clone(),
         cost: hop.cost,
         day: now.date_naive(),
         at: now,
+        limits: IntentLimits::default(),
     }
 }
 
