@@ -54,8 +54,8 @@ pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessag
 pub use caps::Caps;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
-pub use life::{Forgotten, Keep, Life};
 pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
+pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
