@@ -8,6 +8,7 @@ mod failure;
 pub(crate) mod fixture;
 mod knowledge;
 mod messages;
+mod numbers;
 mod recovery;
 mod upkeep;
 
