@@ -33,6 +33,7 @@ mod versions;
 
 pub use drivers::make as make_drivers;
 pub use signals::Signals;
+pub use terms::PolicyTerms;
 
 /// Connections that are busy when the daemon stops get this long: less than attempts in flight, because their
 /// callers can ask again.

@@ -5,6 +5,7 @@ mod faults;
 mod house;
 mod idempotency;
 mod keys;
+mod numbers;
 mod routes;
 mod shapes;
 mod sockets;
