@@ -104,6 +104,50 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallbackLabels {
+    driver: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EngagementLabels {
+    event: &'static str,
+    by: &'static str,
+}
+
+/// What became of a provider's callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackResult {
+    Taken,
+    Challenge,
+    NotVerified,
+    Unreadable,
+    /// Too large, too slow or cut off.
+    Refused,
+    /// No such driver or tenant.
+    Unknown,
+    /// Could not be kept: its provider repeats it.
+    Unavailable,
+    /// No room.
+    Shed,
+}
+
+impl CallbackResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CallbackResult::Taken => "taken",
+            CallbackResult::Challenge => "challenge",
+            CallbackResult::NotVerified => "not_verified",
+            CallbackResult::Unreadable => "unreadable",
+            CallbackResult::Refused => "refused",
+            CallbackResult::Unknown => "unknown",
+            CallbackResult::Unavailable => "unavailable",
+            CallbackResult::Shed => "shed",
+        }
+    }
+}
+
 /// Everything that is counted. One to a daemon, so that tests in one process stay apart.
 #[derive(Debug)]
 pub struct Metrics {
@@ -124,6 +168,8 @@ pub struct Metrics {
     tenants_rejected: Gauge,
     looks: Family<CauseLabels, Counter>,
     last_reload: Gauge,
+    callbacks: Family<CallbackLabels, Counter>,
+    engagements: Family<EngagementLabels, Counter>,
     possible_duplicates: Counter,
     ids_taken: Counter,
     credentials_shut: Family<CredentialLabels, Gauge>,
@@ -149,6 +195,8 @@ impl Default for Metrics {
             tenants_rejected: Gauge::default(),
             looks: Family::default(),
             last_reload: Gauge::default(),
+            callbacks: Family::default(),
+            engagements: Family::default(),
             possible_duplicates: Counter::default(),
             ids_taken: Counter::default(),
             credentials_shut: Family::default(),
@@ -218,6 +266,24 @@ impl Metrics {
             "Credentials that are not used now, by cause",
             self.credentials_shut.clone(),
         );
+        registry.register("callbacks", "Calls by providers, by what became of them", self.callbacks.clone());
+        registry.register(
+            "engagements",
+            "Opens, clicks and unsubscriptions on the public listener, by persons and machines",
+            self.engagements.clone(),
+        );
+    }
+
+    /// A provider called. `driver` is one of the operator's names.
+    pub fn callback(&self, driver: &str, result: CallbackResult) {
+        let labels = CallbackLabels { driver: driver.to_owned(), result: result.as_str() };
+        self.callbacks.get_or_create(&labels).inc();
+    }
+
+    /// Someone opened a mail or followed a link of one.
+    pub fn engaged(&self, event: &'static str, machine: bool) {
+        let by = if machine { "machine" } else { "person" };
+        self.engagements.get_or_create(&EngagementLabels { event, by }).inc();
     }
 
     /// The tenant's label: its own for the first ones, `other` beyond.

@@ -15,6 +15,7 @@ use crate::{
     config::{Config, NamedBy},
     delivery::{
         breaker::Breakers,
+        receipts::Receiver,
         worker::{Worker, WorkerSettings},
     },
     domain::time::{Clock, SystemClock},
@@ -26,14 +27,19 @@ use crate::{
 mod budgets;
 mod drivers;
 pub mod logging;
+mod public;
+mod retention;
 pub mod shipped;
 mod signals;
 mod terms;
 mod versions;
 
-pub use drivers::make as make_drivers;
+pub use drivers::{make as make_drivers, names as driver_names};
+pub use public::unheard;
 pub use signals::Signals;
 pub use terms::PolicyTerms;
+
+use public::PublicDoor;
 
 /// Connections that are busy when the daemon stops get this long: less than attempts in flight, because their
 /// callers can ask again.
@@ -75,6 +81,8 @@ pub struct App {
     worker: Worker,
     api: Arc<Api>,
     listeners: Listeners,
+    public: Option<PublicDoor>,
+    receiver: Receiver,
     shutdown: CancellationToken,
 }
 
@@ -111,9 +119,18 @@ impl App {
         });
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
+        let tracker = public::tracker(&config, &store).await?;
+        let receiver = Receiver {
+            store: store.clone(),
+            drivers: drivers.clone(),
+            clock: Arc::clone(&clock),
+            bell: Arc::clone(&bell),
+        };
+        let dress = tracker.as_ref().map(|tracker| public::dress(tracker, &store, &clock));
         let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
         worker.breakers = breakers;
         worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
+        worker.dress = dress;
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -126,6 +143,8 @@ impl App {
             ..ApiSettings::default()
         };
         let listeners = Listeners::bind(&api_settings).await.map_err(|e| StartError::Busy(e.to_string()))?;
+        let heard = Arc::new(receiver.clone());
+        let public = public::open(&config, tracker, &orchestrator, &store, heard, &metrics).await?;
         let shutdown = CancellationToken::new();
         let api = Api::new(
             Arc::clone(&orchestrator),
@@ -134,7 +153,24 @@ impl App {
             api_settings,
             shutdown.clone(),
         );
-        Ok(Self { config, policies, orchestrator, wrote_policies, store, worker, api, listeners, shutdown })
+        Ok(Self {
+            config,
+            policies,
+            orchestrator,
+            wrote_policies,
+            store,
+            worker,
+            api,
+            listeners,
+            public,
+            receiver,
+            shutdown,
+        })
+    }
+
+    /// Where the public listener is, with the port that the system chose where it was 0.
+    pub fn public_address(&self) -> Option<std::net::SocketAddr> {
+        self.public.as_ref().and_then(PublicDoor::address)
     }
 
     /// Where TCP is taken, with the port that the system chose where it was 0.
@@ -144,12 +180,20 @@ impl App {
 
     /// Runs until a signal, or until the database cannot be trusted.
     pub async fn run(self, mut signals: Signals) -> Ended {
-        let Self { policies, orchestrator, store, worker, api, listeners, shutdown, .. } = self;
+        let Self {
+            policies, orchestrator, store, worker, api, listeners, public, receiver, shutdown, ..
+        } = self;
         let mut failed = store.failed();
         let watching = tokio::spawn(Arc::clone(&policies).run(shutdown.clone()));
         let noting = tokio::spawn(versions::note(
             Arc::clone(&policies),
             Arc::clone(&store),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
@@ -159,6 +203,10 @@ impl App {
             shutdown.clone(),
         ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
+        let facing = public.map(|public| public.serve(shutdown.clone()));
+        let stop = shutdown.clone();
+        // Where the database cannot be trusted any more, it says so itself.
+        let sweeping = tokio::spawn(async move { receiver.run(stop).await });
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
         let mut ended = loop {
@@ -185,8 +233,13 @@ impl App {
                 return Some(why.to_string());
             }
             let _ = serving.await;
+            if let Some(facing) = facing {
+                let _ = facing.await;
+            }
+            let _ = sweeping.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
             let _ = budgets.await;
             None
         };
@@ -229,6 +282,7 @@ fn open_policies(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Policies>
         folder: config.policies.path.clone(),
         state_dir: config.state_dir.clone(),
         environment: config.policy_environment.clone(),
+        drivers: Some(drivers::names(config)),
         clock,
     };
     Policies::open(options).map(Arc::new).map_err(|error| StartError::Unusable(error.to_string()))

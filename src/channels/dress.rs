@@ -6,11 +6,13 @@
 use async_trait::async_trait;
 
 use super::Outbound;
+use crate::domain::delivery::TrackingTerms;
 
 /// Dresses a message.
 #[async_trait]
 pub trait Dress: Send + Sync {
-    /// Fills `status_callback` and `unsubscribe`, rewrites the content. An error, in words for the log: nothing is sent
-    /// now, and it is tried again.
-    async fn dress(&self, outbound: &mut Outbound) -> Result<(), String>;
+    /// Fills `status_callback` (which names the driver) and `unsubscribe`, rewrites the content as the plan's terms allow.
+    /// An error, in words for the log: nothing is sent now, and it is tried again.
+    async fn dress(&self, driver: &str, terms: &TrackingTerms, outbound: &mut Outbound)
+    -> Result<(), String>;
 }

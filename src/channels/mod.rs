@@ -9,11 +9,18 @@ pub mod allow_list;
 pub mod callback;
 pub mod dress;
 pub mod health;
+pub mod http;
+pub mod meta;
 pub mod mime;
+pub mod multipart;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
 pub mod smtp;
+pub mod telegram;
+pub mod twilio;
+pub mod vonage;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -10,15 +10,21 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Driver, sandbox, secret::SecretRef, smtp};
+use super::{Driver, meta, sandbox, secret::SecretRef, smtp, telegram, twilio, vonage, webhook};
 use crate::domain::time::Clock;
 
 /// One driver's settings; `kind` says which driver.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
+    Meta(meta::MetaSettings),
+    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
+    Twilio(Box<twilio::TwilioSettings>),
+    TwilioWhatsapp(Box<twilio::TwilioSettings>),
+    Vonage(Box<vonage::VonageSettings>),
+    Webhook(webhook::WebhookSettings),
 }
 
 /// A mail relay.
@@ -48,8 +54,22 @@ pub struct SmtpSettings {
     /// Trusts these certificate authorities (PEM) besides the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Signs the mail here; none: the relay does, where it can.
+    #[serde(default)]
+    pub dkim: Option<Box<DkimSettings>>,
     #[serde(default)]
     pub timeouts: SmtpTimeouts,
+}
+
+/// A DKIM signature (RFC 6376). Receivers find the public key at `SELECTOR._domainkey.DOMAIN`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DkimSettings {
+    /// That of the senders' addresses, or one above it, if the signature is to count for DMARC.
+    pub domain: String,
+    pub selector: String,
+    /// A private key in PEM: RSA of at least 2048 bits, or Ed25519.
+    pub key: SecretRef,
 }
 
 /// How the link to the relay is protected.
@@ -70,9 +90,9 @@ pub enum TlsMode {
 pub struct SmtpTimeouts {
     /// Name, TCP, TLS and greeting.
     pub connect_seconds: u32,
-    /// Each command up to DATA.
+    /// Each command up to DATA, and the whole body after it.
     pub command_seconds: u32,
-    /// The body and the answer to its end: an early end of this wait is what makes duplicates.
+    /// The end of the body and the answer to it: an early end of this wait is what makes duplicates.
     pub data_seconds: u32,
 }
 
@@ -107,10 +127,24 @@ pub fn build(
     state_dir: &Path,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Driver>, String> {
+    let told = |why: String| format!("[drivers.{name}]: {why}");
+    let twilio = |kind, settings, clock| twilio::Twilio::new(name, kind, settings, clock).map_err(told);
     let driver: Arc<dyn Driver> = match settings {
-        DriverSettings::Smtp(settings) => Arc::new(
-            smtp::Smtp::new(name, settings, clock).map_err(|why| format!("[drivers.{name}]: {why}"))?,
-        ),
+        DriverSettings::Smtp(settings) => Arc::new(smtp::Smtp::new(name, settings, clock).map_err(told)?),
+        DriverSettings::Twilio(settings) => Arc::new(twilio(twilio::Kind::Sms, settings, clock)?),
+        DriverSettings::TwilioWhatsapp(settings) => {
+            Arc::new(twilio(twilio::Kind::WhatsApp, settings, clock)?)
+        }
+        DriverSettings::Vonage(settings) => {
+            Arc::new(vonage::Vonage::new(name, settings, clock).map_err(told)?)
+        }
+        DriverSettings::Webhook(settings) => {
+            Arc::new(webhook::Webhook::new(name, settings, clock).map_err(told)?)
+        }
+        DriverSettings::Meta(settings) => Arc::new(meta::Meta::new(name, settings, clock).map_err(told)?),
+        DriverSettings::Telegram(settings) => {
+            Arc::new(telegram::Telegram::new(name, settings, clock).map_err(told)?)
+        }
         DriverSettings::Sandbox(settings) => {
             Arc::new(sandbox::Sandbox::new(name, settings.clone(), state_dir.join("outbox"), clock))
         }

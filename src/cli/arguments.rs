@@ -61,6 +61,8 @@ impl Global {
             policies: self.policies.clone(),
             socket: self.socket.clone(),
             listen: None,
+            public_listen: None,
+            public_url: None,
             database: self.database.clone(),
             log: None,
         }
@@ -96,6 +98,12 @@ pub enum Command {
         /// Take TCP connections as well, with keys: an address and a port.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
+        /// Take callbacks, opens, clicks and unsubscriptions from the internet: an address and a port.
+        #[arg(long, value_name = "ADDRESS")]
+        public_listen: Option<String>,
+        /// How that is reached from outside, such as https://msg.example.com.
+        #[arg(long, value_name = "URL")]
+        public_url: Option<String>,
         /// What to log, such as `info` or `channel_orchestrator::delivery=debug`.
         #[arg(long, value_name = "FILTER")]
         log: Option<String>,
@@ -245,6 +253,11 @@ pub struct StatsArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum PoliciesAction {
+    /// One tenant's, with its criteria and weights: for a tenant that is named like a command, such as `reload`.
+    #[command(
+        after_help = "Examples:\n  orchestrator policies show tenant_123\n  orchestrator policies show reload"
+    )]
+    Show { tenant: String },
     /// Read the folder again, now, and say what came of it.
     #[command(
         after_help = "Examples:\n  orchestrator policies reload\n  orchestrator policies reload --json"

@@ -53,7 +53,9 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
             Ok(Answer::Yes)
         }
         Command::Schema { reference } => schema::run(reference),
-        Command::Serve { listen, log } => serve::run(Flags { listen, log, ..global.flags() }),
+        Command::Serve { listen, public_listen, public_url, log } => {
+            serve::run(Flags { listen, public_listen, public_url, log, ..global.flags() })
+        }
         Command::Send(send) => block_on(send::run(&settings(&global.flags())?, &send, json)),
         Command::Broadcast(arguments) => {
             block_on(broadcast::run(&settings(&global.flags())?, &arguments, json))

@@ -7,9 +7,10 @@ use crate::{
     domain::{
         channel::Channel,
         decision::{ChannelDecision, Decision, Gate},
-        delivery::{Hop, Plan, PlannedEscalation},
+        delivery::{Hop, Plan, PlannedEscalation, TrackingTerms},
+        message::MessageRequest,
     },
-    policy::bundle::Bundle,
+    policy::{bundle::Bundle, settings::TenantPolicy},
 };
 
 /// The plan of a decision; `None` when no channel may be used. The chosen channel comes first, then the
@@ -43,7 +44,21 @@ pub fn plan(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> 
         budget_time_zone: policy.time_zone.name().to_owned(),
         escalation,
         priority: Some(situation.priority),
+        tracking: tracking(policy, input.request),
     })
+}
+
+/// Neither images nor links tell anything where the tenant does not track, or where the person refused
+/// (CNIL; reliability.md T23). A consent that nobody asked about is the tenant's to answer for, by
+/// `learning.track_engagement`.
+fn tracking(policy: &TenantPolicy, request: &MessageRequest) -> TrackingTerms {
+    let allowed = policy.learning.track_engagement
+        && policy.channels[Channel::Email].tracking
+        && request.consent != Some(false);
+    if !allowed {
+        return TrackingTerms::default();
+    }
+    TrackingTerms { engagement: true, hosts: policy.tracking_hosts.clone() }
 }
 
 /// The strategy's escalation, with its hop behind the fallbacks. Not to the channel that is tried first, nor to one that

@@ -75,7 +75,7 @@ impl Worker {
             Err(next) => return self.advance(&claimed, &next).await,
         };
         let mut outbound = Self::outbound(&claimed, hop, AttemptId::new(), claimed.made.saturating_add(1));
-        if let Err(next) = self.dress(&claimed, &mut outbound).await {
+        if let Err(next) = self.dress(&claimed, driver.name(), &mut outbound).await {
             return self.advance(&claimed, &next).await;
         }
         let (cost, started) = (hop.cost, Instant::now());

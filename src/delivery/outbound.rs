@@ -48,9 +48,14 @@ impl Worker {
     }
 
     /// Adds what the public listener needs; where that fails, nothing is sent now.
-    pub(super) async fn dress(&self, claimed: &Claimed, outbound: &mut Outbound) -> Result<(), Next> {
+    pub(super) async fn dress(
+        &self,
+        claimed: &Claimed,
+        driver: &str,
+        outbound: &mut Outbound,
+    ) -> Result<(), Next> {
         let Some(dress) = &self.dress else { return Ok(()) };
-        dress.dress(outbound).await.map_err(|why| {
+        dress.dress(driver, &claimed.plan.tracking, outbound).await.map_err(|why| {
             tracing::warn!(message_id = %claimed.id, why, "its links could not be made: nothing was sent");
             let at = self.clock.now() + TimeDelta::seconds(UNDRESSED_SECONDS);
             Next::HoldUntil { at, reason: "its links could not be made".to_owned() }

@@ -70,7 +70,7 @@ impl Worker {
             return Found::CannotTell("its plan has no such hop".into());
         };
         let mut outbound = Self::outbound(claimed, hop, last.id, last.number);
-        if self.dress(claimed, &mut outbound).await.is_err() {
+        if self.dress(claimed, driver.name(), &mut outbound).await.is_err() {
             return Found::CannotTell("what was sent cannot be made out now".into());
         }
         let (started_at, ended_at) = (last.started_at, last.finished_at.unwrap_or(last.started_at));

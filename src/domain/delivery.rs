@@ -126,6 +126,19 @@ pub struct Plan {
     /// As the decision has it, the strategy's included; what it may cost depends on it.
     #[serde(default)]
     pub priority: Option<Priority>,
+    /// What its mails may carry to tell of opens and clicks.
+    #[serde(default)]
+    pub tracking: TrackingTerms,
+}
+
+/// Whether a mail tells what a person does with it. Off unless the tenant's policy and the person allow it
+/// (reliability.md T23).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingTerms {
+    /// An image that is fetched when the mail is opened, and links that pass by the public listener.
+    pub engagement: bool,
+    /// The only hosts, in lower case, whose links pass by the public listener; empty: any.
+    pub hosts: Vec<String>,
 }
 
 impl Plan {

@@ -10,6 +10,7 @@ pub mod decision;
 pub mod delivery;
 pub mod facts;
 pub mod figures;
+pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;

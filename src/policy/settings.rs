@@ -39,6 +39,8 @@ pub struct TenantPolicy {
     pub consent: ConsentPolicy,
     pub retention: RetentionPolicy,
     pub learning: LearningPolicy,
+    /// The only hosts, in lower case, whose links in emails are led through the public listener; empty: any.
+    pub tracking_hosts: Vec<String>,
     /// First match wins.
     pub strategies: Vec<StrategyRule>,
     /// Weights that a variant overrides, by the variant's name.

@@ -33,6 +33,7 @@ mod figures;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
 mod limits;
 mod open;
 mod queue;
@@ -44,6 +45,7 @@ mod rows;
 mod schema;
 mod steps;
 mod suppressions;
+mod tracking;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
@@ -53,10 +55,12 @@ pub use caps::Caps;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
 pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
+pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -346,6 +350,8 @@ pub trait PolicyVersions: Send + Sync {
 /// Everything at once, for the place that puts the parts together.
 pub trait Store:
     Intake
+    + Links
+    + Life
     + Queue
     + Records
     + Knowledge
@@ -363,6 +369,8 @@ pub trait Store:
 }
 impl<T> Store for T where
     T: Intake
+        + Links
+        + Life
         + Queue
         + Records
         + Knowledge

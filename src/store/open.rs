@@ -195,6 +195,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .pragma("wal_autocheckpoint", LOG_PAGES)
+            .pragma("secure_delete", "ON")
             .pragma("cache_size", "-65536");
         let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {

@@ -12,7 +12,9 @@ use super::{
 use crate::domain::{
     address::Address,
     channel::Channel,
-    delivery::{AttemptError, AttemptStatus, ErrorClass, Hop, Next, OnUnknown, Outcome, Plan, Status},
+    delivery::{
+        AttemptError, AttemptStatus, ErrorClass, Hop, Next, OnUnknown, Outcome, Plan, Status, TrackingTerms,
+    },
     message::MessageClass,
     money::MicroEuros,
     time::QuietHours,
@@ -56,6 +58,7 @@ fn plan(now: DateTime<Utc>) -> Plan {
         time_zone: "Europe/Paris".into(),
         budget_time_zone: "Europe/Paris".into(),
         escalation: None,
+        tracking: TrackingTerms::default(),
         priority: None,
     }
 }

@@ -55,6 +55,8 @@ pub enum Shape {
     },
     /// A list of drivers' names.
     Drivers,
+    /// A list of hosts' names.
+    Hosts,
     /// A list of whole numbers of seconds.
     Delays,
     /// One value for all priorities, or a table by priority.
@@ -170,6 +172,7 @@ pub const POLICY: &[Key] = &[
     key("consent", Shape::Section(CONSENT), "Whose agreement is needed."),
     key("retention", Shape::Section(RETENTION), "When messages are forgotten."),
     key("learning", Shape::Section(LEARNING), "What is learned from what came back."),
+    key("tracking", Shape::Section(TRACKING), "Whose links tell that they were followed."),
     key("strategies", Shape::Strategies, "Use cases; the first whose `when` holds counts."),
     key(
         "variants",
@@ -312,6 +315,12 @@ const LEARNING: &[Key] = &[
     key("analytics", Shape::Bool, "Whether figures are kept."),
     key("track_engagement", Shape::Bool, "Whether opens, clicks and answers are recorded."),
 ];
+
+const TRACKING: &[Key] = &[key(
+    "hosts",
+    Shape::Hosts,
+    "The only hosts whose links in emails are led through the public listener; []: any.",
+)];
 
 /// One `[[strategies]]` entry.
 pub const STRATEGY: &[Key] = &[

@@ -144,6 +144,7 @@ impl<'a> Pick<'a> {
         let consent = self.consent();
         let retention = self.retention();
         let learning = self.learning();
+        let tracking_hosts = self.tracking_hosts();
         let variant = self.text_or_none("variant");
         Some(TenantPolicy {
             time_zone: time_zone?,
@@ -163,6 +164,7 @@ impl<'a> Pick<'a> {
             consent: consent?,
             retention: retention?,
             learning: learning?,
+            tracking_hosts: tracking_hosts?,
             strategies: self.merged.strategies().iter().map(|(entry, _)| entry.rule.clone()).collect(),
             variants: self.variants(criteria),
             split: match self.value("split") {
@@ -373,6 +375,10 @@ impl<'a> Pick<'a> {
         let content_days = self.whole("retention.content_days");
         let message_days = self.whole("retention.message_days");
         Some(RetentionPolicy { content_days: content_days?, message_days: message_days? })
+    }
+
+    fn tracking_hosts(&mut self) -> Option<Vec<String>> {
+        self.get("tracking.hosts", |v| if let Value::Texts(hosts) = v { Some(hosts.clone()) } else { None })
     }
 
     fn learning(&mut self) -> Option<LearningPolicy> {

@@ -104,6 +104,7 @@ impl House {
             folder: policies,
             state_dir: dir.path().join("state"),
             environment: PolicyEnvironment::default(),
+            drivers: None,
             clock: clock.clone(),
         })
         .unwrap();
