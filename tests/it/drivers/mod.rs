@@ -3,7 +3,6 @@
 
 mod chat;
 mod dkim;
-mod http_script;
 mod mail;
 mod meta;
 mod meta_callbacks;
