@@ -363,6 +363,7 @@ pub trait Store:
     + Engagement
     + Contacts
     + Suppressions
+    + Life
     + Caps
     + Numbers
     + Broadcasts
@@ -382,6 +383,7 @@ impl<T> Store for T where
         + Engagement
         + Contacts
         + Suppressions
+        + Life
         + Caps
         + Numbers
         + Broadcasts
