@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod knowledge;
 mod life;
 mod messages;
+mod numbers;
 mod recovery;
 mod returns;
 mod settling;
