@@ -8,6 +8,7 @@ mod failure;
 pub(crate) mod fixture;
 mod knowledge;
 mod life;
+mod links;
 mod messages;
 mod recovery;
 mod settling;
