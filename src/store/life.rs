@@ -207,6 +207,10 @@ pub(super) async fn forget_words(
         let sql = "UPDATE attempts SET error = $3 WHERE message_id = $1 AND number = $2";
         link.run(sql, values![id, row.int(0)?, text]).await?;
     }
+    if erased.is_some() {
+        // Addresses of links may name a person; a mail that is only old keeps working links.
+        link.run("DELETE FROM links WHERE message_id = $1", values![id]).await?;
+    }
     link.run("UPDATE attempts SET address = '' WHERE message_id = $1", values![id]).await?;
     link.run("UPDATE events SET detail = NULL WHERE message_id = $1", values![id]).await?;
     let sql = "UPDATE messages SET status_reason = NULL, ordering_key = NULL, forgotten_at = $2, \

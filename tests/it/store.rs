@@ -10,6 +10,7 @@ mod failure;
 pub(crate) mod fixture;
 mod knowledge;
 mod life;
+mod links;
 mod messages;
 mod numbers;
 mod recovery;
