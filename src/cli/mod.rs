@@ -49,7 +49,7 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
             clap_complete::generate(shell, &mut command, "orchestrator", &mut std::io::stdout());
             Ok(Answer::Yes)
         }
-        Command::Schema { reference } => schema::run(reference),
+        Command::Schema { reference, templates } => schema::run(reference, templates),
         Command::Serve { listen, log } => serve::run(Flags { listen, log, ..global.flags() }),
         Command::Send(send) => block_on(send::run(&settings(&global.flags())?, &send, json)),
         Command::Check { dir, origins } => {
