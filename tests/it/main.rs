@@ -15,3 +15,4 @@ mod reload;
 mod slow;
 mod store;
 mod support;
+mod templates;

@@ -10,3 +10,4 @@ mod operate;
 mod restart;
 mod saves;
 mod swaps;
+mod templates;

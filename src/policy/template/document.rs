@@ -15,7 +15,10 @@ use crate::{
     domain::channel::Channel,
     policy::{
         diagnostic::{Diagnostic, nearest},
-        document::{source::SourceText, values},
+        document::{
+            source::{FAULTS_MAX, SourceText},
+            values,
+        },
     },
 };
 
@@ -99,12 +102,14 @@ type Node<'i> = Spanned<DeValue<'i>>;
 struct Reader<'s> {
     source: &'s SourceText,
     draft: Draft,
+    /// The last fault was one too many.
+    full: bool,
 }
 
 /// Reads a template's file.
 pub fn read(source: &SourceText) -> Draft {
     let (tree, faults) = source.parse();
-    let mut reader = Reader { source, draft: Draft { faults, ..Draft::default() } };
+    let mut reader = Reader { source, draft: Draft { faults, ..Draft::default() }, full: false };
     let broken = !reader.draft.faults.is_empty();
     let table = tree.get_ref();
     reader.top(table);
@@ -373,13 +378,17 @@ impl Reader<'_> {
         }
     }
 
+    /// Told while there is room for it: nobody reads the thousandth.
     fn fault(&mut self, code: &str, span: Range<usize>, message: impl Into<String>) {
-        self.draft.faults.push(self.source.fault(code, span, message));
+        self.full = self.draft.faults.len() >= FAULTS_MAX;
+        if !self.full {
+            self.draft.faults.push(self.source.fault(code, span, message));
+        }
     }
 
     /// How to mend the fault told last.
     fn hint(&mut self, hint: impl Into<String>) {
-        if let Some(last) = self.draft.faults.last_mut() {
+        if let Some(last) = self.draft.faults.last_mut().filter(|_| !self.full) {
             last.hint = Some(hint.into());
         }
     }

@@ -20,7 +20,11 @@ pub const FILTERS: [(&str, &str, &str); 15] = [
         "a day: `2025-11-14` or an instant; `date(\"%d/%m/%Y\")` as written, else \"14 novembre 2025\"",
     ),
     ("day", "jour", "a day with its weekday: \"vendredi 14 novembre\""),
-    ("time", "heure", "the hour, in the reader's zone: \"15h30\" in French, \"15:30\" in English"),
+    (
+        "time",
+        "heure",
+        "the hour of an instant in the reader's zone, or of \"15:30\" and \"15h30\": \"15h30\" in French, \"15:30\" in English",
+    ),
     ("euros", "", "an amount: \"450 000 €\", \"12,50 €\""),
     ("number", "nombre", "a number with its groups of three: \"1 234,5\""),
     ("upper", "majuscules", "in capitals"),
@@ -195,13 +199,24 @@ fn day(state: &State, value: &Value) -> Result<String, Error> {
 
 fn time(state: &State, value: &Value) -> Result<String, Error> {
     let text = text_of(value)?;
-    let clock = NaiveTime::parse_from_str(text.trim(), "%H:%M").ok();
+    let clock = clock(text.trim());
     let Some(hour) = local(state, &text).and_then(|(_, hour)| hour).or(clock) else { return Ok(text) };
     Ok(match (french(state), hour.minute()) {
         (true, 0) => format!("{}h", hour.hour()),
         (true, minute) => format!("{}h{minute:02}", hour.hour()),
         (false, minute) => format!("{}:{minute:02}", hour.hour()),
     })
+}
+
+/// "15:30", and as the French write it: "15h30", "15h".
+fn clock(text: &str) -> Option<NaiveTime> {
+    let (hour, minute) = text.split_once([':', 'h', 'H'])?;
+    let digits = |part: &str| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_digit());
+    if hour.is_empty() || !digits(hour) || !digits(minute) {
+        return None;
+    }
+    let minute = if minute.is_empty() { "0" } else { minute };
+    NaiveTime::from_hms_opt(hour.parse().ok()?, minute.parse().ok()?, 0)
 }
 
 fn euros(state: &State, value: &Value) -> Result<String, Error> {

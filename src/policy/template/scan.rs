@@ -72,8 +72,7 @@ pub fn pieces(text: &str) -> Vec<Piece> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < text.len() {
         let rest = &text[at..];
-        let open = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min();
-        let Some(open) = open else {
+        let Some(open) = opening(rest) else {
             found.push(Piece::Text(at..text.len()));
             break;
         };
@@ -97,6 +96,11 @@ pub fn pieces(text: &str) -> Vec<Piece> {
         at = (end + 2).min(text.len());
     }
     found
+}
+
+/// Where the first delimiter stands: each byte is looked at once, however many delimiters there are.
+fn opening(text: &str) -> Option<usize> {
+    text.as_bytes().windows(2).position(|pair| matches!(pair, b"{{" | b"{%" | b"{#"))
 }
 
 /// Where the code ends: the closing delimiter outside of quotes.

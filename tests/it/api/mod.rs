@@ -8,4 +8,5 @@ mod keys;
 mod routes;
 mod shapes;
 mod sockets;
+mod templates;
 mod versions;
