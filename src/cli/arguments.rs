@@ -128,7 +128,7 @@ pub enum Command {
     },
     /// Print the JSON Schema of policy files or of templates, for editors.
     #[command(after_help = "Examples:\n  orchestrator schema > policy.schema.json\n  \
-        orchestrator schema --templates > template.schema.json\n  orchestrator schema --reference")]
+        orchestrator schema --templates > template.schema.json")]
     Schema {
         /// Print what scripts may read and say, and what templates may do with a value, instead.
         #[arg(long)]

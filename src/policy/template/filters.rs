@@ -251,7 +251,7 @@ fn grouped(state: &State, whole: i64, negative: bool, fraction: Option<&str>) ->
     let separator = if french(state) { inner_space(state) } else { ',' };
     let mut out = if negative { "-".to_owned() } else { String::new() };
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(separator);
         }
         out.push(digit);
