@@ -17,10 +17,12 @@
 //! * `bundles` the policies folder: read, checked, tested, swapped in; the last good kept.
 //! * `store` what is kept, in whole operations of one transaction each. The only place that knows SQL.
 //! * `channels` drivers: one provider each, one attempt, classified.
+//! * `tracking` the signed addresses that a message carries back to us, and who comes by them. Pure.
 //! * `bell` wakes workers and waiters.
 //! * `delivery` claim, send, settle; what follows an attempt is one pure function.
 //! * `orchestrator` the one way into the queue.
 //! * `api` sockets and routes. The only place that knows status codes.
+//! * `public` the listener that faces the internet: providers' callbacks, opens, clicks, unsubscribing.
 //! * `config` settings: file, environment, flags.
 //! * `app` puts the parts together and takes them down in reverse.
 //! * `cli` the commands.
@@ -50,5 +52,7 @@ pub mod domain;
 pub mod failpoint;
 pub mod orchestrator;
 pub mod policy;
+pub mod public;
 pub mod request;
 pub mod store;
+pub mod tracking;

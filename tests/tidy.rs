@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("decide", &["domain", "policy"]),
     ("bundles", &["domain", "failpoint", "request", "policy", "decide"]),
     ("store", &["domain", "failpoint"]),
-    ("channels", &["domain"]),
+    ("channels", &["domain", "failpoint"]),
+    ("tracking", &["domain", "channels"]),
     ("bell", &["domain"]),
     ("delivery", &["domain", "failpoint", "store", "channels", "bell"]),
     (
@@ -39,7 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "orchestrator",
         ],
     ),
-    ("config", &["domain", "policy", "bundles", "store", "channels", "delivery", "api"]),
+    ("public", &["domain", "failpoint", "store", "channels", "tracking", "bell", "delivery", "api"]),
+    ("config", &["domain", "policy", "bundles", "store", "channels", "delivery", "api", "public"]),
     (
         "app",
         &[
@@ -54,7 +56,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "bell",
             "delivery",
             "orchestrator",
+            "tracking",
             "api",
+            "public",
             "config",
         ],
     ),

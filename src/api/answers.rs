@@ -178,7 +178,7 @@ impl MessageAnswer {
 }
 
 /// At an end, and no provider took it.
-const fn is_lost(status: Status) -> bool {
+pub const fn is_lost(status: Status) -> bool {
     matches!(
         status,
         Status::Failed

@@ -75,6 +75,23 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
     Ok(Received { asked: asked?, _held: held })
 }
 
+/// Reads a broadcast: JSON as large as a message may be, not looked at but for how deeply it is nested.
+pub async fn receive_value(
+    api: &Api,
+    request: Request,
+) -> Result<(serde_json::Value, Option<OwnedSemaphorePermit>), Problem> {
+    let (bytes, held) = receive_bytes(api, request, api.settings.bodies.message_bytes).await?;
+    let read = move || {
+        // A row stands two levels deeper than a message's context.
+        request::check_depth(&bytes, request::DEPTH_MAX + 2)
+            .and_then(|()| serde_json::from_slice(&bytes).map_err(|error| error.to_string()))
+    };
+    let value = tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())?;
+    let value =
+        value.map_err(|words| Problem::new(Kind::BadSyntax, format!("the body is not JSON: {words}")))?;
+    Ok((value, held))
+}
+
 /// Reads a small JSON body of another shape. `expected` says what it should look like.
 pub async fn receive_json<T: DeserializeOwned>(
     api: &Api,

@@ -14,7 +14,7 @@ use crate::{
         delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled},
 };
 
 /// Hands everything on, and counts what was kept.
@@ -43,6 +43,7 @@ impl CountedQueue {
         let status = match next {
             Next::Sent => Status::Sent,
             Next::End { status, .. } => *status,
+            Next::ResendAt { .. } => return self.metrics.possible_duplicate(),
             _ => return,
         };
         self.metrics.outcome(&claimed.request.tenant, status);
@@ -76,11 +77,15 @@ impl Queue for CountedQueue {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<()> {
-        self.queue.settle(claimed, attempt, outcome, next, now).await?;
+    ) -> Result<Settled> {
+        let settled = self.queue.settle(claimed, attempt, outcome, next, now).await?;
+        if settled == Settled::IdTaken {
+            self.metrics.id_taken();
+            return Ok(settled);
+        }
         self.attempted(channel(claimed), outcome);
         self.followed(claimed, next);
-        Ok(())
+        Ok(settled)
     }
 
     async fn record_unsent(

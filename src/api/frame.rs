@@ -94,7 +94,7 @@ fn host_of(authority: &str) -> String {
 }
 
 /// Runs what is within and makes a panic an answer: one request's fault is not another's.
-async fn guarded(inner: impl Future<Output = Response>) -> Response {
+pub(crate) async fn guarded(inner: impl Future<Output = Response>) -> Response {
     let mut inner = std::pin::pin!(inner);
     std::future::poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx))) {

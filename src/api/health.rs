@@ -122,6 +122,7 @@ fn shutdown(api: &Api) -> Check {
 pub async fn metrics(State(api): State<Arc<Api>>, caller: Caller) -> Response {
     let status = api.policies.status();
     api.metrics.set_policies(&status, &api.policies.counters().counts());
+    api.metrics.set_credentials(&api.orchestrator.drivers.shut());
     // Without the store the rest is still worth having.
     if let Ok(Ok(counts)) =
         tokio::time::timeout(STORE_PATIENCE, api.orchestrator.store.count_by_status()).await

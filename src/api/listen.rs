@@ -61,6 +61,20 @@ pub enum ListenError {
     Nowhere,
 }
 
+/// How long and how many, on one listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub pace: Pace,
+    pub connections: ConnectionLimits,
+    pub drain: Duration,
+}
+
+impl From<&ApiSettings> for Limits {
+    fn from(settings: &ApiSettings) -> Self {
+        Self { pace: settings.pace, connections: settings.connections, drain: settings.drain }
+    }
+}
+
 /// Bound, and not yet accepting.
 #[derive(Debug)]
 pub struct Listeners {
@@ -105,26 +119,27 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let Listeners { unix, tcp } = listeners;
+    let limits = Limits::from(settings);
     let unix = async {
         if let Some((listener, _file)) = unix {
-            accept(&listener, router.clone(), settings, &shutdown).await;
+            accept(&listener, router.clone(), limits, &shutdown).await;
         }
     };
     let tcp = async {
         if let Some(listener) = tcp {
-            accept(&listener, router.clone(), settings, &shutdown).await;
+            accept(&listener, router.clone(), limits, &shutdown).await;
         }
     };
     tokio::join!(unix, tcp);
 }
 
 /// A stream of either kind.
-trait Peer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(crate) trait Peer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn close_with(self, words: &[u8]);
 }
 
 /// A listener of either kind.
-trait Accept: Sync {
+pub(crate) trait Accept: Sync {
     const DOOR: Door;
     type Stream: Peer;
     /// The next connection, with the address that it counts against.
@@ -180,16 +195,17 @@ fn counted_address(ip: IpAddr) -> IpAddr {
     }
 }
 
-async fn accept<L: Accept>(
+/// Serves one listener until `shutdown`, and drains.
+pub(crate) async fn accept<L: Accept>(
     listener: &L,
     router: Router,
-    settings: &ApiSettings,
+    limits: Limits,
     shutdown: &CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let room = Arc::new(Room::new(settings.connections));
-    let builder = builder(settings);
+    let room = Arc::new(Room::new(limits.connections));
+    let builder = builder(limits);
     loop {
         let next = tokio::select! {
             next = listener.next() => next,
@@ -208,26 +224,26 @@ async fn accept<L: Accept>(
             continue;
         };
         let served =
-            serve_one(builder.clone(), stream, L::DOOR, router.clone(), settings.pace, graceful.watcher());
+            serve_one(builder.clone(), stream, L::DOOR, router.clone(), limits.pace, graceful.watcher());
         connections.spawn(async move {
             let _seat = seat;
             served.await;
         });
     }
-    if tokio::time::timeout(settings.drain, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections cut off: they did not finish in time");
     }
     connections.shutdown().await;
 }
 
-fn builder(settings: &ApiSettings) -> http1::Builder {
+fn builder(limits: Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.pace.idle)
-        .max_headers(settings.connections.headers)
-        .max_header_size(settings.connections.header_bytes)
-        .max_buf_size(settings.connections.header_bytes.max(64 << 10));
+        .header_read_timeout(limits.pace.idle)
+        .max_headers(limits.connections.headers)
+        .max_header_size(limits.connections.header_bytes)
+        .max_buf_size(limits.connections.header_bytes.max(64 << 10));
     builder
 }
 

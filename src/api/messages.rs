@@ -206,7 +206,7 @@ fn unknown_message(id: &str) -> Problem {
     Problem::not_found(&format!("message {shown:?}"))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -218,14 +218,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Proble
 
 /// What the caller prefers (RFC 7240). What cannot be read is ignored, as that RFC wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Prefer {
+pub enum Prefer {
     Nothing,
     Wait(u64),
     RespondAsync,
 }
 
 impl Prefer {
-    fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &HeaderMap) -> Self {
         let all = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok());
         let mut found = Prefer::Nothing;
         for preference in all.flat_map(|line| line.split(',')) {
@@ -244,7 +244,7 @@ impl Prefer {
         found
     }
 
-    fn wait(self) -> Duration {
+    pub fn wait(self) -> Duration {
         match self {
             Prefer::Nothing => WAIT_DEFAULT,
             Prefer::Wait(seconds) => Duration::from_secs(seconds),
@@ -252,7 +252,7 @@ impl Prefer {
         }
     }
 
-    fn applied(self) -> Option<String> {
+    pub fn applied(self) -> Option<String> {
         match self {
             Prefer::Nothing => None,
             Prefer::Wait(seconds) => Some(format!("wait={seconds}")),

@@ -22,6 +22,7 @@ use crate::{
         counters::{Cause, ReloadCounts},
         status::PoliciesStatus,
     },
+    channels::health::Shut,
     domain::{
         channel::Channel,
         decision::Decision,
@@ -49,6 +50,12 @@ struct DecisionLabels {
 struct MessageLabels {
     tenant: String,
     status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BudgetLabels {
+    tenant: String,
+    scope: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -85,9 +92,60 @@ struct CauseLabels {
     cause: &'static str,
 }
 
+/// The credential is by the operator's own name for it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CredentialLabels {
+    credential: String,
+    cause: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallbackLabels {
+    driver: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EngagementLabels {
+    event: &'static str,
+    by: &'static str,
+}
+
+/// What became of a provider's callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackResult {
+    Taken,
+    Challenge,
+    NotVerified,
+    Unreadable,
+    /// Too large, too slow or cut off.
+    Refused,
+    /// No such driver or tenant.
+    Unknown,
+    /// Could not be kept: its provider repeats it.
+    Unavailable,
+    /// No room.
+    Shed,
+}
+
+impl CallbackResult {
+    const fn as_str(self) -> &'static str {
+        match self {
+            CallbackResult::Taken => "taken",
+            CallbackResult::Challenge => "challenge",
+            CallbackResult::NotVerified => "not_verified",
+            CallbackResult::Unreadable => "unreadable",
+            CallbackResult::Refused => "refused",
+            CallbackResult::Unknown => "unknown",
+            CallbackResult::Unavailable => "unavailable",
+            CallbackResult::Shed => "shed",
+        }
+    }
 }
 
 /// Everything that is counted. One to a daemon, so that tests in one process stay apart.
@@ -100,6 +158,7 @@ pub struct Metrics {
     accepted: Family<MessageLabels, Counter>,
     outcomes: Family<MessageLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
+    budget_alerts: Family<BudgetLabels, Counter>,
     script_failures: Family<ScriptLabels, Counter>,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
@@ -109,6 +168,11 @@ pub struct Metrics {
     tenants_rejected: Gauge,
     looks: Family<CauseLabels, Counter>,
     last_reload: Gauge,
+    callbacks: Family<CallbackLabels, Counter>,
+    engagements: Family<EngagementLabels, Counter>,
+    possible_duplicates: Counter,
+    ids_taken: Counter,
+    credentials_shut: Family<CredentialLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -121,6 +185,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
+            budget_alerts: Family::default(),
             script_failures: Family::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
@@ -130,6 +195,11 @@ impl Default for Metrics {
             tenants_rejected: Gauge::default(),
             looks: Family::default(),
             last_reload: Gauge::default(),
+            callbacks: Family::default(),
+            engagements: Family::default(),
+            possible_duplicates: Counter::default(),
+            ids_taken: Counter::default(),
+            credentials_shut: Family::default(),
         };
         metrics.register();
         metrics
@@ -149,6 +219,11 @@ impl Metrics {
         registry.register("messages_accepted", "Messages kept, by first status", self.accepted.clone());
         registry.register("message_outcomes", "Messages that came to an end", self.outcomes.clone());
         registry.register("attempts", "Calls to providers, by outcome", self.attempts.clone());
+        registry.register(
+            "budget_alerts",
+            "Budgets that came to their alert threshold",
+            self.budget_alerts.clone(),
+        );
         registry.register(
             "script_failures",
             "Criteria that failed and counted as neutral",
@@ -176,6 +251,39 @@ impl Metrics {
             Unit::Seconds,
             self.last_reload.clone(),
         );
+        registry.register(
+            "possible_duplicates",
+            "Unknown outcomes that were resent once",
+            self.possible_duplicates.clone(),
+        );
+        registry.register(
+            "provider_ids_taken",
+            "Answers with an id that belongs to another attempt, not believed",
+            self.ids_taken.clone(),
+        );
+        registry.register(
+            "credentials_shut",
+            "Credentials that are not used now, by cause",
+            self.credentials_shut.clone(),
+        );
+        registry.register("callbacks", "Calls by providers, by what became of them", self.callbacks.clone());
+        registry.register(
+            "engagements",
+            "Opens, clicks and unsubscriptions on the public listener, by persons and machines",
+            self.engagements.clone(),
+        );
+    }
+
+    /// A provider called. `driver` is one of the operator's names.
+    pub fn callback(&self, driver: &str, result: CallbackResult) {
+        let labels = CallbackLabels { driver: driver.to_owned(), result: result.as_str() };
+        self.callbacks.get_or_create(&labels).inc();
+    }
+
+    /// Someone opened a mail or followed a link of one.
+    pub fn engaged(&self, event: &'static str, machine: bool) {
+        let by = if machine { "machine" } else { "person" };
+        self.engagements.get_or_create(&EngagementLabels { event, by }).inc();
     }
 
     /// The tenant's label: its own for the first ones, `other` beyond.
@@ -222,11 +330,39 @@ impl Metrics {
         self.attempts.get_or_create(&labels).inc();
     }
 
+    /// A budget came to its alert threshold.
+    pub fn budget_alert(&self, tenant: &TenantId, scope: &str) {
+        let labels = BudgetLabels { tenant: self.tenant(tenant), scope: scope.to_owned() };
+        self.budget_alerts.get_or_create(&labels).inc();
+    }
+
+    /// An outcome stayed unknown, and the message goes once more.
+    pub fn possible_duplicate(&self) {
+        self.possible_duplicates.inc();
+    }
+
+    /// A provider gave an id that belongs to another attempt.
+    pub fn id_taken(&self) {
+        self.ids_taken.inc();
+    }
+
+    /// Which credentials are shut now: set when it is asked for.
+    pub fn set_credentials(&self, shut: &[Shut]) {
+        self.credentials_shut.clear();
+        for closed in shut {
+            let labels =
+                CredentialLabels { credential: closed.credential.clone(), cause: closed.cause.as_str() };
+            self.credentials_shut.get_or_create(&labels).set(1);
+        }
+    }
+
     /// A request was answered. `path` is the route's pattern.
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
         // A method may be any token: only those that some route takes are told apart.
         let method = match method {
-            &Method::GET | &Method::POST | &Method::HEAD => method.to_string(),
+            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => {
+                method.to_string()
+            }
             _ => "other".to_owned(),
         };
         let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };

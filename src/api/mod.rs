@@ -14,9 +14,11 @@ use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
 pub mod answers;
 pub mod auth;
 mod body;
+mod broadcasts;
 mod counting;
 mod decisions;
-mod frame;
+mod events;
+pub(crate) mod frame;
 mod health;
 pub mod listen;
 mod messages;
@@ -25,8 +27,11 @@ pub mod openapi;
 mod pace;
 mod policies;
 pub mod problem;
+mod rows;
 pub mod settings;
 pub mod socket;
+pub mod stats;
+mod suppressions;
 mod versions;
 
 use auth::Scope;
@@ -87,19 +92,28 @@ fn routes() -> Vec<Group> {
         group(Some(&[Scope::Send, Scope::Read]), OpenApiRouter::default().routes(routes!(decisions::decide))),
         group(
             Some(&[Scope::Send]),
-            OpenApiRouter::default().routes(routes!(messages::send)).routes(routes!(messages::cancel)),
+            OpenApiRouter::default()
+                .routes(routes!(messages::send))
+                .routes(routes!(messages::cancel))
+                .routes(routes!(broadcasts::send))
+                .routes(routes!(broadcasts::cancel))
+                .routes(routes!(events::tell)),
         ),
         group(
             Some(&[Scope::Read]),
             OpenApiRouter::default()
                 .routes(routes!(messages::show))
                 .routes(routes!(messages::list))
+                .routes(routes!(broadcasts::show))
+                .routes(routes!(broadcasts::results))
+                .routes(routes!(stats::show))
                 .routes(routes!(policies::list))
                 .routes(routes!(policies::show)),
         ),
         group(
             Some(&[Scope::Admin]),
             OpenApiRouter::default()
+                .routes(routes!(suppressions::list, suppressions::put, suppressions::lift))
                 .routes(routes!(policies::reload))
                 .routes(routes!(versions::history))
                 .routes(routes!(versions::diff))

@@ -21,6 +21,10 @@ use utoipa::{
     tags(
         (name = "decisions", description = "Which channel, and why"),
         (name = "messages", description = "Sending, and what became of it"),
+        (name = "broadcasts", description = "One content to many people"),
+        (name = "events", description = "What people did that no provider tells"),
+        (name = "suppressions", description = "Who refused"),
+        (name = "numbers", description = "What every channel came to"),
         (name = "policies", description = "What is in force, and why the files are not"),
         (name = "operations", description = "Health, metrics, this document"),
     ),

@@ -11,22 +11,34 @@ use crate::{
     api::{self, Api, ApiSettings, CountedQueue, Listeners, Metrics, settings::ConnectionLimits},
     bell::Bell,
     bundles::{Cause, Options, Policies},
+    channels::health::Health,
     config::{Config, NamedBy},
-    delivery::worker::{Worker, WorkerSettings},
+    delivery::{
+        breaker::Breakers,
+        receipts::Receiver,
+        worker::{Worker, WorkerSettings},
+    },
     domain::time::{Clock, SystemClock},
-    orchestrator::Orchestrator,
+    orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
     store::{Access, OpenOptions, SqlStore, StoreError},
 };
 
+mod budgets;
 mod drivers;
 pub mod logging;
+mod public;
+mod retention;
 pub mod shipped;
 mod signals;
+mod terms;
 mod versions;
 
 pub use drivers::make as make_drivers;
+pub use public::unheard;
 pub use signals::Signals;
+
+use public::PublicDoor;
 
 /// Connections that are busy when the daemon stops get this long: less than attempts in flight, because their
 /// callers can ask again.
@@ -68,6 +80,8 @@ pub struct App {
     worker: Worker,
     api: Arc<Api>,
     listeners: Listeners,
+    public: Option<PublicDoor>,
+    receiver: Receiver,
     shutdown: CancellationToken,
 }
 
@@ -78,7 +92,10 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         make_private_dir(&config.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let drivers = drivers::make(&config, Arc::clone(&clock)).map_err(StartError::Settings)?;
+        let breakers = Arc::<Breakers>::default();
+        let drivers = drivers::make(&config, Arc::clone(&clock))
+            .map_err(StartError::Settings)?
+            .with_health(Arc::clone(&breakers) as Arc<dyn Health>);
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
@@ -101,7 +118,18 @@ impl App {
         });
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
-        let worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
+        let tracker = public::tracker(&config, &store).await?;
+        let receiver = Receiver {
+            store: store.clone(),
+            drivers: drivers.clone(),
+            clock: Arc::clone(&clock),
+            bell: Arc::clone(&bell),
+        };
+        let dress = tracker.as_ref().map(|tracker| public::dress(tracker, &store, &clock));
+        let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
+        worker.breakers = breakers;
+        worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
+        worker.dress = dress;
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -114,6 +142,8 @@ impl App {
             ..ApiSettings::default()
         };
         let listeners = Listeners::bind(&api_settings).await.map_err(|e| StartError::Busy(e.to_string()))?;
+        let heard = Arc::new(receiver.clone());
+        let public = public::open(&config, tracker, &orchestrator, &store, heard, &metrics).await?;
         let shutdown = CancellationToken::new();
         let api = Api::new(
             Arc::clone(&orchestrator),
@@ -122,7 +152,24 @@ impl App {
             api_settings,
             shutdown.clone(),
         );
-        Ok(Self { config, policies, orchestrator, wrote_policies, store, worker, api, listeners, shutdown })
+        Ok(Self {
+            config,
+            policies,
+            orchestrator,
+            wrote_policies,
+            store,
+            worker,
+            api,
+            listeners,
+            public,
+            receiver,
+            shutdown,
+        })
+    }
+
+    /// Where the public listener is, with the port that the system chose where it was 0.
+    pub fn public_address(&self) -> Option<std::net::SocketAddr> {
+        self.public.as_ref().and_then(PublicDoor::address)
     }
 
     /// Where TCP is taken, with the port that the system chose where it was 0.
@@ -132,7 +179,9 @@ impl App {
 
     /// Runs until a signal, or until the database cannot be trusted.
     pub async fn run(self, mut signals: Signals) -> Ended {
-        let Self { policies, orchestrator, store, worker, api, listeners, shutdown, .. } = self;
+        let Self {
+            policies, orchestrator, store, worker, api, listeners, public, receiver, shutdown, ..
+        } = self;
         let mut failed = store.failed();
         let watching = tokio::spawn(Arc::clone(&policies).run(shutdown.clone()));
         let noting = tokio::spawn(versions::note(
@@ -141,7 +190,22 @@ impl App {
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
+        let forgetting = tokio::spawn(retention::forget(
+            Arc::clone(&store),
+            policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
+        let budgets = tokio::spawn(budgets::watch(
+            BudgetWatch::new(store.clone(), orchestrator.policies.clone(), Arc::clone(&orchestrator.clock)),
+            Arc::clone(&api.metrics),
+            shutdown.clone(),
+        ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
+        let facing = public.map(|public| public.serve(shutdown.clone()));
+        let stop = shutdown.clone();
+        // Where the database cannot be trusted any more, it says so itself.
+        let sweeping = tokio::spawn(async move { receiver.run(stop).await });
         let stop = shutdown.clone();
         let mut working = tokio::spawn(async move { worker.run(stop).await });
         let mut ended = loop {
@@ -168,8 +232,14 @@ impl App {
                 return Some(why.to_string());
             }
             let _ = serving.await;
+            if let Some(facing) = facing {
+                let _ = facing.await;
+            }
+            let _ = sweeping.await;
             let _ = watching.await;
             let _ = noting.await;
+            let _ = forgetting.await;
+            let _ = budgets.await;
             None
         };
         tokio::select! {
@@ -254,4 +324,9 @@ pub async fn open_database_for_keys(config: &Config) -> Result<Arc<SqlStore>, St
     let missing = config.database.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists());
     let access = if missing { Access::Daemon } else { Access::Beside };
     crate::store::open(&config.database, OpenOptions { access, ..OpenOptions::default() }).await
+}
+
+/// The database for commands that only look, whether a daemon has it open or not.
+pub async fn open_database_to_read(database: &str) -> Result<Arc<SqlStore>, StoreError> {
+    crate::store::open(database, OpenOptions { access: Access::ReadOnly, ..OpenOptions::default() }).await
 }

@@ -49,5 +49,9 @@ pub enum CallbackRefused {
 
 /// Verifies and reads one provider's callbacks.
 pub trait Callbacks: Send + Sync {
+    /// The largest body that this provider sends, in bytes.
+    fn body_bytes_max(&self) -> usize {
+        256 << 10
+    }
     fn read(&self, request: &CallbackRequest<'_>) -> Result<CallbackAnswer, CallbackRefused>;
 }

@@ -7,11 +7,20 @@
 
 pub mod allow_list;
 pub mod callback;
+pub mod dress;
+pub mod health;
+pub mod http;
+pub mod meta;
 pub mod mime;
+pub mod multipart;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
 pub mod smtp;
+pub mod telegram;
+pub mod twilio;
+pub mod vonage;
+pub mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -117,20 +126,29 @@ pub struct PrepareError {
 
 /// The drivers that the operator configured, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Drivers(BTreeMap<String, Arc<dyn Driver>>);
+pub struct Drivers {
+    by_name: BTreeMap<String, Arc<dyn Driver>>,
+    health: Option<Arc<dyn health::Health>>,
+}
 
 impl Drivers {
     pub fn new(drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
-        Self(drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect())
+        let by_name = drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect();
+        Self { by_name, health: None }
+    }
+
+    /// The same, with whoever knows which of them can be used now.
+    pub fn with_health(self, health: Arc<dyn health::Health>) -> Self {
+        Self { health: Some(health), ..self }
     }
 
     /// Every driver, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn Driver>> {
-        self.0.values()
+        self.by_name.values()
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Driver>> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// The drivers for a channel: those named, in that order, else all that serve it, in order of name, the
@@ -138,13 +156,34 @@ impl Drivers {
     pub fn for_channel(&self, channel: Channel, named: &[String]) -> Vec<&Arc<dyn Driver>> {
         let serves = |d: &&Arc<dyn Driver>| d.channels().contains(&channel);
         if !named.is_empty() {
-            return named.iter().filter_map(|name| self.0.get(name)).filter(serves).collect();
+            return named.iter().filter_map(|name| self.by_name.get(name)).filter(serves).collect();
         }
         let (mut sandbox, mut real): (Vec<_>, Vec<_>) =
-            self.0.values().filter(serves).partition(|d| d.name() == "sandbox");
+            self.by_name.values().filter(serves).partition(|d| d.name() == "sandbox");
         if real.is_empty() {
             real.append(&mut sandbox);
         }
         real
+    }
+
+    /// Why none of a channel's drivers can be used now by this sender, in words; none where one can, or where the
+    /// channel has none at all.
+    pub fn down(
+        &self,
+        channel: Channel,
+        named: &[String],
+        sender: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        let health = self.health.as_ref()?;
+        let found = self.for_channel(channel, named);
+        let down: Vec<String> =
+            found.iter().map_while(|driver| health.down(driver.credential(), sender, now)).collect();
+        (!down.is_empty() && down.len() == found.len()).then(|| down.join("; "))
+    }
+
+    /// Every credential that is shut.
+    pub fn shut(&self) -> Vec<health::Shut> {
+        self.health.as_ref().map(|health| health.shut()).unwrap_or_default()
     }
 }

@@ -4,11 +4,32 @@
 
 use std::{fmt, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 /// Longer than any password or token; a wrong path must not be read whole.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// A run of letters, digits, `-` and `_` from this length on may be a piece of a token.
+const TOKEN_PIECE_MIN: usize = 24;
+
+/// Somebody else's words without the secret that they may repeat, whole or in long pieces: providers quote a
+/// malformed token in their error.
+pub fn without(text: &str, secret: &SecretString) -> String {
+    let text = text.replace(secret.expose_secret(), "…");
+    let of_token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let end = rest.find(|c| !of_token(c)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        shown.push_str(if piece.len() >= TOKEN_PIECE_MIN { "…" } else { piece });
+        let next = after.find(of_token).unwrap_or(after.len());
+        shown.push_str(&after[..next]);
+        rest = &after[next..];
+    }
+    shown
+}
 
 /// Where a secret is.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,9 +109,17 @@ impl<'de> Deserialize<'de> for SecretRef {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
+
+    #[test]
+    fn words_that_repeat_a_secret_lose_it() {
+        let token = SecretString::from("EAAG-short");
+        assert_eq!(without("Malformed access token EAAG-short.", &token), "Malformed access token ….");
+        let long = "A".repeat(200);
+        assert_eq!(without(&format!("bad {long}, é {long}"), &token), "bad …, é …");
+        assert_eq!(without("(#131026) Message undeliverable", &token), "(#131026) Message undeliverable");
+        assert_eq!(without("", &token), "");
+    }
 
     #[test]
     fn a_literal_is_refused_and_not_repeated() {

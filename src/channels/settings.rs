@@ -10,15 +10,21 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Driver, sandbox, secret::SecretRef, smtp};
+use super::{Driver, meta, sandbox, secret::SecretRef, smtp, telegram, twilio, vonage, webhook};
 use crate::domain::time::Clock;
 
 /// One driver's settings; `kind` says which driver.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
+    Meta(meta::MetaSettings),
+    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
+    Twilio(Box<twilio::TwilioSettings>),
+    TwilioWhatsapp(Box<twilio::TwilioSettings>),
+    Vonage(Box<vonage::VonageSettings>),
+    Webhook(webhook::WebhookSettings),
 }
 
 /// A mail relay.
@@ -107,10 +113,24 @@ pub fn build(
     state_dir: &Path,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Driver>, String> {
+    let told = |why: String| format!("[drivers.{name}]: {why}");
+    let twilio = |kind, settings, clock| twilio::Twilio::new(name, kind, settings, clock).map_err(told);
     let driver: Arc<dyn Driver> = match settings {
-        DriverSettings::Smtp(settings) => Arc::new(
-            smtp::Smtp::new(name, settings, clock).map_err(|why| format!("[drivers.{name}]: {why}"))?,
-        ),
+        DriverSettings::Smtp(settings) => Arc::new(smtp::Smtp::new(name, settings, clock).map_err(told)?),
+        DriverSettings::Twilio(settings) => Arc::new(twilio(twilio::Kind::Sms, settings, clock)?),
+        DriverSettings::TwilioWhatsapp(settings) => {
+            Arc::new(twilio(twilio::Kind::WhatsApp, settings, clock)?)
+        }
+        DriverSettings::Vonage(settings) => {
+            Arc::new(vonage::Vonage::new(name, settings, clock).map_err(told)?)
+        }
+        DriverSettings::Webhook(settings) => {
+            Arc::new(webhook::Webhook::new(name, settings, clock).map_err(told)?)
+        }
+        DriverSettings::Meta(settings) => Arc::new(meta::Meta::new(name, settings, clock).map_err(told)?),
+        DriverSettings::Telegram(settings) => {
+            Arc::new(telegram::Telegram::new(name, settings, clock).map_err(told)?)
+        }
         DriverSettings::Sandbox(settings) => {
             Arc::new(sandbox::Sandbox::new(name, settings.clone(), state_dir.join("outbox"), clock))
         }

@@ -61,6 +61,8 @@ impl Global {
             policies: self.policies.clone(),
             socket: self.socket.clone(),
             listen: None,
+            public_listen: None,
+            public_url: None,
             database: self.database.clone(),
             log: None,
         }
@@ -96,6 +98,12 @@ pub enum Command {
         /// Take TCP connections as well, with keys: an address and a port.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
+        /// Take callbacks, opens, clicks and unsubscriptions from the internet: an address and a port.
+        #[arg(long, value_name = "ADDRESS")]
+        public_listen: Option<String>,
+        /// How that is reached from outside, such as https://msg.example.com.
+        #[arg(long, value_name = "URL")]
+        public_url: Option<String>,
         /// What to log, such as `info` or `channel_orchestrator::delivery=debug`.
         #[arg(long, value_name = "FILTER")]
         log: Option<String>,
@@ -104,6 +112,16 @@ pub enum Command {
     #[command(after_help = "Examples:\n  orchestrator send examples/requests/urgent.json\n  \
         orchestrator send request.json --key order-1234 --wait 10")]
     Send(SendArguments),
+    /// Send one content to many people through the running daemon.
+    #[command(
+        after_help = "Examples:\n  orchestrator broadcast examples/requests/broadcast.json --dry-run\n  \
+        orchestrator broadcast newsletter.json --key newsletter-2025-11"
+    )]
+    Broadcast(BroadcastArguments),
+    /// What every channel came to: sent, delivered, opened, cost, saved. Works on a stopped daemon's database too.
+    #[command(after_help = "Examples:\n  orchestrator stats tenant_123\n  \
+        orchestrator stats tenant_123 --from 2025-11-01 --to 2025-11-30 --by template --json")]
+    Stats(StatsArguments),
     /// Check a policies folder: every fault with its line and how to mend it.
     #[command(
         after_help = "Examples:\n  orchestrator check\n  orchestrator check ./policies --origins tenant_123"
@@ -157,6 +175,16 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Check what is kept against what must never be found there; nothing is changed, and the daemon may run.
+    #[command(after_help = "Examples:\n  orchestrator audit\n  orchestrator audit --json")]
+    Audit,
+    /// Copy the embedded database to FILE while the daemon runs, and check the copy.
+    #[command(after_help = "Examples:\n  orchestrator backup /var/backups/orchestrator-2025-11-14.db\n  \
+        orchestrator serve --database sqlite:/var/backups/orchestrator-2025-11-14.db")]
+    Backup {
+        /// A file that is not there yet.
+        file: PathBuf,
+    },
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  \
         orchestrator completions bash > ~/.local/share/bash-completion/completions/orchestrator\n  \
@@ -180,6 +208,50 @@ pub struct SendArguments {
     /// With --explain: list the line of the script behind each reason.
     #[arg(long, requires = "explain")]
     pub sources: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BroadcastArguments {
+    /// The request, as JSON (`contexts` and `content`); `-` is standard input.
+    pub file: String,
+    /// Say where each row would go and at what cost, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Idempotency-Key: the same key sends once, however often it is repeated.
+    #[arg(long, value_name = "KEY", conflicts_with = "dry_run")]
+    pub key: Option<String>,
+    /// Seconds to wait for outcomes [default: 5].
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(0..=30))]
+    pub wait: Option<u32>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatsArguments {
+    pub tenant: String,
+    /// The first day, in the tenant's zone [default: 30 days up to TO].
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub from: Option<String>,
+    /// The last day [default: today].
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub to: Option<String>,
+    /// One channel only.
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// One messageType only; `none` for messages without.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// One template only.
+    #[arg(long)]
+    pub template: Option<String>,
+    /// One campaign or broadcast only.
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// One variant only.
+    #[arg(long)]
+    pub variant: Option<String>,
+    /// Apart by one or two of day, type, template, campaign, variant.
+    #[arg(long, value_name = "DIMENSIONS")]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,8 @@ use clap::{CommandFactory, Parser};
 
 mod answer;
 mod arguments;
+mod audit;
+mod broadcast;
 mod client;
 mod explain;
 mod faults;
@@ -22,6 +24,7 @@ mod policies;
 mod schema;
 mod send;
 mod serve;
+mod stats;
 mod versions;
 
 use arguments::{Arguments, Command, ExplainArguments, Global, PoliciesAction};
@@ -50,8 +53,14 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
             Ok(Answer::Yes)
         }
         Command::Schema { reference, templates } => schema::run(reference, templates),
-        Command::Serve { listen, log } => serve::run(Flags { listen, log, ..global.flags() }),
+        Command::Serve { listen, public_listen, public_url, log } => {
+            serve::run(Flags { listen, public_listen, public_url, log, ..global.flags() })
+        }
         Command::Send(send) => block_on(send::run(&settings(&global.flags())?, &send, json)),
+        Command::Broadcast(arguments) => {
+            block_on(broadcast::run(&settings(&global.flags())?, &arguments, json))
+        }
+        Command::Stats(arguments) => block_on(stats::run(&settings(&global.flags())?, &arguments, json)),
         Command::Check { dir, origins } => {
             let config = settings(&global.flags())?;
             let folder = dir.as_deref().unwrap_or(&config.policies.path);
@@ -74,6 +83,8 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Policies { tenant, action: None } => {
             block_on(policies::show(&settings(&global.flags())?, tenant.as_deref(), json))
         }
+        Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
+        Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
     }
 }

@@ -10,7 +10,7 @@ use super::{
     policies, settings,
 };
 use crate::{
-    app::{App, Ended, Signals, StartError, logging},
+    app::{self, App, Ended, Signals, StartError, logging},
     config::{Config, Flags, NamedBy},
     domain::channel::Channel,
 };
@@ -72,6 +72,11 @@ fn welcome(app: &App) -> String {
         }
         None => line("tcp", "none (--listen 127.0.0.1:8080 opens one)".to_owned()),
     }
+    match (app.public_address(), &config.public.url) {
+        (Some(address), Some(url)) => line("public", format!("{address}, reached as {url}")),
+        (None, Some(url)) => line("public", format!("not here; {url} is another daemon's")),
+        (_, None) => line("public", "none (no callbacks, opens, clicks or unsubscribing)".to_owned()),
+    }
     if app.wrote_policies {
         let folder = config.policies.path.display();
         line("policies", format!("there were none: the shipped ones were written to {folder}, once"));
@@ -104,6 +109,15 @@ fn channels(app: &App) -> String {
         } else {
             let _ = writeln!(out, "{} by {}", layout::fit(channel.as_str(), 10), named.join(", then "));
         }
+    }
+    let unheard = app::unheard(&app.config, drivers);
+    if !unheard.is_empty() {
+        let _ = writeln!(
+            out,
+            "{LOUD} UNHEARD {LOUD:#} {}: their providers call back, and no public_url is set: no receipts and no \
+             STOP will come",
+            unheard.join(", ")
+        );
     }
     if !sandboxed.is_empty() {
         let outbox = app.config.outbox_dir();

@@ -17,6 +17,8 @@ const DAEMON: &[&str] = &[
     "ORCHESTRATOR_SOCKET",
     "ORCHESTRATOR_LISTEN",
     "ORCHESTRATOR_ALLOWED_HOSTS",
+    "ORCHESTRATOR_PUBLIC_LISTEN",
+    "ORCHESTRATOR_PUBLIC_URL",
     "ORCHESTRATOR_DATABASE",
 ];
 
@@ -32,9 +34,6 @@ const POLICY: &[&str] = &[
     "ORCHESTRATOR_ENABLE_ANALYTICS",
     "ORCHESTRATOR_TRACK_ENGAGEMENT",
 ];
-
-/// Known, but for parts that are not there yet.
-const LATER: &[&str] = &["ORCHESTRATOR_PUBLIC_LISTEN", "ORCHESTRATOR_PUBLIC_URL"];
 
 const PREFIX: &str = "ORCHESTRATOR_";
 
@@ -76,11 +75,6 @@ impl Environment {
         for name in self.0.keys().filter(|name| name.starts_with(PREFIX)) {
             let known = DAEMON.iter().chain(POLICY).any(|known| known == name);
             if known || referenced.iter().any(|reference| reference == name) {
-                continue;
-            }
-            if LATER.contains(&name.as_str()) {
-                let message = format!("{name} has no effect yet: there is no public listener");
-                faults.push(Diagnostic::warning("not-there-yet", "environment", message));
                 continue;
             }
             let warning = Diagnostic::warning(

@@ -22,6 +22,9 @@ const KEYS: &[&str] = &[
     "socket",
     "listen",
     "allowed_hosts",
+    "public_listen",
+    "public_url",
+    "trusted_proxies",
     "database",
     "allow_recipients",
     "log",
@@ -31,8 +34,23 @@ const KEYS: &[&str] = &[
 const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds"];
 
 /// Keys of a driver that are credentials: `env:NAME` or `file:PATH`, never the secret itself.
-const SECRETS: &[&str] =
-    &["password", "token", "secret", "auth_token", "api_key", "api_secret", "access_token"];
+const SECRETS: &[&str] = &[
+    "password",
+    "token",
+    "secret",
+    "auth_token",
+    "secondary_auth_token",
+    "api_key",
+    "api_secret",
+    "access_token",
+    "signature_secret",
+    "previous_secret",
+    "app_secret",
+    "app_secret_previous",
+    "verify_token",
+    "webhook_secret",
+    "webhook_secret_previous",
+];
 
 /// What the file said; `None` where it said nothing.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +60,9 @@ pub(super) struct FileSettings {
     pub socket: Option<PathBuf>,
     pub listen: Option<String>,
     pub allowed_hosts: Vec<String>,
+    pub public_listen: Option<String>,
+    pub public_url: Option<String>,
+    pub trusted_proxies: Vec<String>,
     pub database: Option<String>,
     pub allow_recipients: Vec<String>,
     pub log: Option<String>,
@@ -115,6 +136,9 @@ pub(super) fn parse(file: &str, base: &Path, source: &str, faults: &mut Vec<Diag
         socket: reader.string(root, "socket").map(path),
         listen: reader.string(root, "listen"),
         allowed_hosts: reader.strings(root, "allowed_hosts"),
+        public_listen: reader.string(root, "public_listen"),
+        public_url: reader.string(root, "public_url"),
+        trusted_proxies: reader.strings(root, "trusted_proxies"),
         database: reader.string(root, "database"),
         allow_recipients: reader.strings(root, "allow_recipients"),
         log: reader.string(root, "log"),

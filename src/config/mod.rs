@@ -13,9 +13,11 @@ use crate::policy::{assemble::PolicyEnvironment, diagnostic::Diagnostic};
 
 pub mod environment;
 mod file;
+mod public;
 
 pub use environment::Environment;
 pub use file::DriverSection;
+pub use public::PublicSide;
 
 /// The settings file as it is shipped: every key, commented, with its default.
 pub const REFERENCE: &str = include_str!("../../examples/orchestrator.toml");
@@ -28,6 +30,8 @@ pub struct Flags {
     pub policies: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub listen: Option<String>,
+    pub public_listen: Option<String>,
+    pub public_url: Option<String>,
     pub database: Option<String>,
     pub log: Option<String>,
 }
@@ -44,6 +48,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Values of `Host` that TCP requests may carry, besides the address itself.
     pub allowed_hosts: Vec<String>,
+    /// How the daemon is reached from the internet, if it is.
+    pub public: PublicSide,
     /// `sqlite:PATH` or `postgres://…`.
     pub database: String,
     pub drivers: Vec<DriverSection>,
@@ -152,7 +158,9 @@ fn compose(
         );
         return None;
     };
-    let listen = listen(flags, environment, &settings, faults);
+    let text = flags.listen.clone().or_else(|| environment.text("ORCHESTRATOR_LISTEN"));
+    let listen = listen("listen", text.or_else(|| settings.listen.clone()), faults);
+    let public = public::read(flags, environment, &settings, faults);
     let database = flags
         .database
         .clone()
@@ -180,6 +188,7 @@ fn compose(
             .unwrap_or_else(|| state_dir.join("orchestrator.sock")),
         listen,
         allowed_hosts,
+        public,
         database,
         drivers: settings.drivers,
         allow_recipients: settings.allow_recipients,
@@ -239,22 +248,14 @@ fn policy_folder(
         )
 }
 
-fn listen(
-    flags: &Flags,
-    environment: &Environment,
-    settings: &file::FileSettings,
-    faults: &mut Vec<Diagnostic>,
-) -> Option<SocketAddr> {
-    let text = flags
-        .listen
-        .clone()
-        .or_else(|| environment.text("ORCHESTRATOR_LISTEN"))
-        .or_else(|| settings.listen.clone())?;
+/// An address to listen on, as a person wrote it for `key`.
+fn listen(key: &str, text: Option<String>, faults: &mut Vec<Diagnostic>) -> Option<SocketAddr> {
+    let text = text?;
     match text.parse() {
         Ok(address) => Some(address),
         Err(_) => {
             faults.push(
-                Diagnostic::error("listen", "settings", format!("{text:?} is not an address to listen on"))
+                Diagnostic::error(key, "settings", format!("{text:?} is not an address to listen on"))
                     .hint("write an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080"),
             );
             None

@@ -31,6 +31,7 @@ fn the_reference_holds_the_defaults_and_names_every_key() {
     let (settings, faults) = parse(&opened.replace("[limits]", "[limits_]"));
     assert!(faults.iter().all(|fault| fault.message.contains("limits_")), "{faults:#?}");
     assert!(settings.state_dir.is_some() && settings.policies.is_some() && settings.socket.is_some());
+    assert!(settings.public_listen.is_some() && settings.public_url.is_some());
     assert!(settings.listen.is_some() && settings.database.is_some() && settings.log.is_some());
 }
 
@@ -104,16 +105,40 @@ fn variables_that_nobody_reads_are_remarked_on() {
     let variables = environment(&[
         ("HOME", "/home/x"),
         ("ORCHESTRATOR_SOKET", "/x"),
-        ("ORCHESTRATOR_PUBLIC_URL", "https://x"),
         ("ORCHESTRATOR_MAX_COST_PER_MESSAGE", "0.20"),
     ]);
     let config = Config::load(&Flags::default(), &variables).unwrap();
     let told: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("no effect yet"), "{told:?}");
-    assert!(told[1].contains("did you mean ORCHESTRATOR_SOCKET?"), "{told:?}");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("did you mean ORCHESTRATOR_SOCKET?"), "{told:?}");
     let PolicyEnvironment(policy) = config.policy_environment;
     assert_eq!(policy, [("ORCHESTRATOR_MAX_COST_PER_MESSAGE".to_owned(), "0.20".to_owned())]);
+}
+
+#[test]
+fn the_public_side_needs_its_address_and_says_what_is_wrong_with_it() {
+    let load = |variables: &[(&str, &str)]| {
+        let home = [("HOME", "/h")];
+        Config::load(&Flags::default(), &environment(&[&home[..], variables].concat()))
+    };
+    assert_eq!(load(&[]).unwrap().public, PublicSide::default(), "off by default");
+    let (listen, url) = ("ORCHESTRATOR_PUBLIC_LISTEN", "ORCHESTRATOR_PUBLIC_URL");
+    let config = load(&[(listen, "127.0.0.1:8081"), (url, "https://msg.example.com/")]).unwrap();
+    assert_eq!(config.public.url.as_deref(), Some("https://msg.example.com"));
+    assert_eq!(config.public.listen, Some("127.0.0.1:8081".parse().unwrap()));
+    assert_eq!(config.warnings, []);
+    for (variables, words) in [
+        (&[(listen, "127.0.0.1:8081")][..], "public_url is not"),
+        (&[(listen, "8081"), (url, "https://x")], "not an address to listen on"),
+        (&[(url, "http://msg.example.com")], "http is only for this machine"),
+    ] {
+        let told = load(variables).unwrap_err().to_string();
+        assert!(told.contains(words), "{told}");
+    }
+    let config = load(&[(url, "https://msg.example.com")]).unwrap();
+    assert!(config.warnings[0].message.contains("no public listener"), "{:?}", config.warnings);
+    let (settings, faults) = parse("public_listen = 1\ntrusted_proxies = [\"10.0.0.0/8\"]\n");
+    assert_eq!((faults.len(), settings.trusted_proxies.len()), (1, 1));
 }
 
 #[test]

@@ -92,6 +92,9 @@ fn person(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, ga
             None => {}
         }
     }
+    if let Some(why) = policy.caps.reached(input.request.kind, &input.facts.sent_lately) {
+        gated.close(Gate::Caps, why);
+    }
     if !views::opted_in(policy, input, channel) {
         gated.close(Gate::OptIn, format!("{channel} needs an opt-in, and none is on record"));
     }

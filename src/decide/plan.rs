@@ -6,10 +6,11 @@ use super::{DecisionInput, Situation, timing};
 use crate::{
     domain::{
         channel::Channel,
-        decision::{ChannelDecision, Decision},
-        delivery::{Hop, Plan},
+        decision::{ChannelDecision, Decision, Gate},
+        delivery::{Hop, Plan, PlannedEscalation, TrackingTerms},
+        message::MessageRequest,
     },
-    policy::bundle::Bundle,
+    policy::{bundle::Bundle, settings::TenantPolicy},
 };
 
 /// The plan of a decision; `None` when no channel may be used. The chosen channel comes first, then the
@@ -30,8 +31,9 @@ pub fn plan(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> 
             order.push(channel);
         }
     }
-    let hops =
+    let mut hops: Vec<Hop> =
         order.iter().filter_map(|c| hop(bundle, input, &situation, decision.channel(*c), &order)).collect();
+    let escalation = escalation(bundle, input, &situation, decision, &mut hops);
     Some(Plan {
         hops,
         not_before: decision.held_until,
@@ -40,8 +42,46 @@ pub fn plan(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> 
         class: input.request.class(),
         time_zone: decision.time_zone.clone(),
         budget_time_zone: policy.time_zone.name().to_owned(),
-        escalation: None,
+        escalation,
+        priority: Some(situation.priority),
+        tracking: tracking(policy, input.request),
     })
+}
+
+/// Neither images nor links tell anything where the tenant does not track, or where the person refused
+/// (CNIL; reliability.md T23). A consent that nobody asked about is the tenant's to answer for, by
+/// `learning.track_engagement`.
+fn tracking(policy: &TenantPolicy, request: &MessageRequest) -> TrackingTerms {
+    let allowed = policy.learning.track_engagement
+        && policy.channels[Channel::Email].tracking
+        && request.consent != Some(false);
+    if !allowed {
+        return TrackingTerms::default();
+    }
+    TrackingTerms { engagement: true, hosts: policy.tracking_hosts.clone() }
+}
+
+/// The strategy's escalation, with its hop behind the fallbacks. Not to the channel that is tried first, nor to one that
+/// something closed for good; what changes with time (hours, money, drivers) is looked at when it is sent.
+fn escalation(
+    bundle: &Bundle,
+    input: &DecisionInput<'_>,
+    situation: &Situation<'_>,
+    decision: &Decision,
+    hops: &mut Vec<Hop>,
+) -> Option<PlannedEscalation> {
+    let wanted = situation.strategy?.escalate.as_ref()?;
+    let decided = decision.channel(wanted.to);
+    let passing = |gate: Gate| {
+        matches!(gate, Gate::Driver | Gate::Budget | Gate::Deadline | Gate::QuietHours | Gate::Suppressed)
+    };
+    if decision.chosen == Some(wanted.to) || !decided.gates.iter().all(|g| passing(g.gate)) {
+        return None;
+    }
+    let last = hop(bundle, input, situation, decided, &[wanted.to])?;
+    let at = u16::try_from(hops.len()).ok()?;
+    hops.push(last);
+    Some(PlannedEscalation { hop: at, after_seconds: wanted.after_seconds, unless: wanted.unless.clone() })
 }
 
 fn hop(

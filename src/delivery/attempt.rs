@@ -4,16 +4,19 @@
 //! database has it, and no transaction is open while a driver works. Logs name message, channel, driver and
 //! class, never an address or a text.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    gates::before_attempt,
-    machine::{Standing, after_attempt, after_settle_window, without_attempt},
+    breaker::Permit,
+    gates::{at_budget_limit, before_attempt, before_terms},
+    machine::{Standing, after_attempt, after_silence, poll_at, stopped, when_down, without_attempt},
+    terms::AttemptTerms,
     worker::{LEASE_MARGIN_SECONDS, Worker},
+    writing::{Write, Written},
 };
 use crate::{
     channels::{Driver, Outbound, PrepareError, Prepared},
@@ -22,19 +25,25 @@ use crate::{
         ids::AttemptId,
         time::parse_time_zone,
     },
+    failpoint,
     store::{Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, StoreError},
 };
 
-/// First and longest wait between tries to write an outcome.
-const REWRITE_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// A driver ends its last step itself; this much later we stop waiting for one that does not.
 const DRIVER_GRACE: Duration = Duration::from_secs(2);
+/// Messages that wait for one driver do not all come back in the same second, but over this many.
+const SPREAD_SECONDS: f64 = 20.0;
+/// How long a message waits where a pause or the retry budget holds it, in seconds.
+const PAUSED_SECONDS: i64 = 30;
+const OVER_RETRY_BUDGET_SECONDS: i64 = 5;
 
 /// An attempt about to be made.
 struct Trying<'a> {
     claimed: &'a Claimed,
     driver: Arc<dyn Driver>,
+    permit: Permit,
     outbound: Outbound,
+    terms: AttemptTerms,
     cost: crate::domain::money::MicroEuros,
     began: DateTime<Utc>,
     started: Instant,
@@ -45,40 +54,86 @@ impl Worker {
     pub(super) async fn deliver(&self, claimed: Claimed) -> Result<()> {
         let standing = Standing::of(&claimed);
         let now = self.clock.now();
-        if claimed.due == Due::Settle {
-            return self.advance(&claimed, &after_settle_window(&standing, now)).await;
+        match claimed.due {
+            Due::Settle => return self.settle_unknown(&claimed).await,
+            Due::Escalate => {
+                return self.advance(&claimed, &after_silence(&standing, &claimed.echoes, now)).await;
+            }
+            Due::Send => {}
         }
         if let Some(next) = before_attempt(&standing, now) {
             return self.advance(&claimed, &next).await;
         }
         let Some(hop) = standing.current() else { return Ok(()) };
-        let Some(driver) = self.pick_driver(&claimed, hop) else {
-            let reason = format!("no driver is configured for {}", hop.channel);
-            let next = without_attempt(&standing, now, reason, Status::Failed);
+        let terms = self.terms.as_ref().map(|terms| terms.of(&claimed, hop, now)).unwrap_or_default();
+        let paused = now + TimeDelta::seconds(PAUSED_SECONDS);
+        if let Some(next) = before_terms(&standing, &terms, paused, now) {
             return self.advance(&claimed, &next).await;
+        }
+        let (driver, permit) = match self.pick_driver(&claimed, hop, now) {
+            Ok(picked) => picked,
+            Err(next) => return self.advance(&claimed, &next).await,
         };
-        let outbound = outbound(&claimed, hop);
-        let cost = hop.cost;
-        let trying =
-            Trying { claimed: &claimed, driver, outbound, cost, began: now, started: Instant::now() };
+        let mut outbound = Self::outbound(&claimed, hop, AttemptId::new(), claimed.made.saturating_add(1));
+        if let Err(next) = self.dress(&claimed, driver.name(), &mut outbound).await {
+            return self.advance(&claimed, &next).await;
+        }
+        let (cost, started) = (hop.cost, Instant::now());
+        let trying = Trying { claimed: &claimed, driver, permit, outbound, terms, cost, began: now, started };
         match self.prepare(&trying).await {
-            Ok(Some(prepared)) => self.send(&trying, prepared).await,
+            Ok(Some(prepared)) => self.send(trying, prepared).await,
             Ok(None) => {
                 let at = self.clock.now();
                 let reason = "its lease was nearly over".to_owned();
                 self.advance(&claimed, &Next::HoldUntil { at, reason }).await
             }
-            Err(failure) => self.record_unsent(&trying, failure).await,
+            Err(failure) => self.record_unsent(trying, failure).await,
         }
     }
 
-    /// The hop's driver; after a failure that was not the recipient's, the next one where there are several.
-    fn pick_driver(&self, claimed: &Claimed, hop: &Hop) -> Option<Arc<dyn Driver>> {
+    /// The hop's first driver that may be used, beginning after the one that failed last for a reason of its own; where
+    /// none may, what follows.
+    fn pick_driver(
+        &self,
+        claimed: &Claimed,
+        hop: &Hop,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<dyn Driver>, Permit), Next> {
+        let standing = Standing::of(claimed);
         let drivers = self.drivers.for_channel(hop.channel, &hop.drivers);
+        if drivers.is_empty() {
+            let reason = format!("no driver is configured for {}", hop.channel);
+            return Err(without_attempt(&standing, now, reason, Status::Failed));
+        }
         let failed = claimed.last_attempt.as_ref().filter(|last| last.hop == claimed.hop && down(last));
         let after = failed.and_then(|last| drivers.iter().position(|d| d.name() == last.driver));
-        let at = after.map_or(0, |at| (at + 1) % drivers.len());
-        drivers.get(at).map(|driver| Arc::clone(driver))
+        let first = after.map_or(0, |at| (at + 1) % drivers.len());
+        let (mut soonest, mut why) = (None, String::new());
+        for driver in drivers.iter().cycle().skip(first).take(drivers.len()) {
+            match self.breakers.permit(driver.credential(), hop.from.as_deref(), now) {
+                Ok(permit) => {
+                    let retry = claimed.attempts_on_hop > 0;
+                    let tenant = &claimed.request.tenant;
+                    if self.allowance.take(tenant, driver.credential(), retry, now) {
+                        return Ok((Arc::clone(driver), permit));
+                    }
+                    let at = now + TimeDelta::seconds(OVER_RETRY_BUDGET_SECONDS) + self.spread();
+                    let reason = "more retries than this driver is asked for at a time".to_owned();
+                    return Err(when_down(&standing, at, reason, now));
+                }
+                Err(waits) if soonest.is_none_or(|at| waits.until < at) => {
+                    (soonest, why) = (Some(waits.until), waits.reason);
+                }
+                Err(_) => {}
+            }
+        }
+        let at = soonest.unwrap_or(now) + self.spread();
+        Err(when_down(&standing, at, why, now))
+    }
+
+    /// A part of the spread by chance.
+    fn spread(&self) -> TimeDelta {
+        TimeDelta::milliseconds(((self.jitter)().clamp(0.0, 1.0) * SPREAD_SECONDS * 1000.0) as i64)
     }
 
     /// Everything that cannot deliver, within what the lease leaves; `None` where it leaves nothing.
@@ -105,26 +160,48 @@ impl Worker {
     }
 
     /// Intent, last step, outcome.
-    async fn send(&self, trying: &Trying<'_>, prepared: Box<dyn Prepared>) -> Result<()> {
-        let now = self.clock.now();
-        let intent = self.queue.record_intent(trying.claimed, trying.intent(now)).await;
-        let Some(open) = self.recorded(trying, intent).await? else { return Ok(()) };
-        let outcome = if self.lease_left(trying).is_none() {
+    async fn send(&self, trying: Trying<'_>, prepared: Box<dyn Prepared>) -> Result<()> {
+        let (claimed, now) = (trying.claimed, self.clock.now());
+        failpoint::hit("send.prepared");
+        // What took long to prepare may have come into a forbidden hour (P7).
+        if let Some(next) = before_attempt(&Standing::of(claimed), now) {
+            return self.advance(claimed, &next).await;
+        }
+        let intent = self.queue.record_intent(claimed, trying.intent(now)).await;
+        let Some(open) = self.recorded(&trying, intent).await? else { return Ok(()) };
+        let outcome = if self.lease_left(&trying).is_none() {
             drop(prepared);
             Outcome::failed(ErrorClass::NotSent, "the lease was nearly over when the intent was recorded")
         } else {
             last_step(prepared, trying.driver.send_timeout_seconds()).await
         };
+        failpoint::hit("outcome.pre_begin");
         let now = self.clock.now();
-        let next = after_attempt(&Standing::of(trying.claimed), &outcome, now, (self.jitter)());
+        let next = after_attempt(&Standing::of(claimed), &outcome, now, (self.jitter)());
         trying.log(open.number, &outcome);
+        trying.permit.report(&outcome, now);
         let write = Write::Settle { attempt: open.id, outcome: &outcome, next: &next, now };
-        self.until_written(trying.claimed, write).await?;
+        if self.until_written(claimed, write).await? == Written::IdTaken {
+            self.disbelieve(claimed, open.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The provider named the message as it named another one: its answer is not to be believed, and the attempt is
+    /// looked for like any other whose answer is lost (F39).
+    async fn disbelieve(&self, claimed: &Claimed, attempt: AttemptId) -> Result<()> {
+        let what = "the provider gave an id that belongs to another attempt: the outcome counts as unknown";
+        tracing::error!(message_id = %claimed.id, what, "an answer that cannot be");
+        let now = self.clock.now();
+        let outcome =
+            Outcome::failed(ErrorClass::Unknown, "the provider gave an id that belongs to another message");
+        let next = Next::SettleAt { at: poll_at(now, 0).unwrap_or(now), reason: what.to_owned() };
+        self.until_written(claimed, Write::Settle { attempt, outcome: &outcome, next: &next, now }).await?;
         Ok(())
     }
 
     /// An attempt that ended before anything could have been delivered, with what follows, in one step.
-    async fn record_unsent(&self, trying: &Trying<'_>, failure: PrepareError) -> Result<()> {
+    async fn record_unsent(&self, trying: Trying<'_>, failure: PrepareError) -> Result<()> {
         let now = self.clock.now();
         let PrepareError { error, retry_after_seconds } = failure;
         let outcome = Outcome::Failed { error, retry_after_seconds };
@@ -132,109 +209,43 @@ impl Worker {
         trying.log(trying.outbound.attempt_number, &outcome);
         let write =
             Write::Unsent { intent: trying.intent(trying.began), outcome: &outcome, next: &next, now };
-        match self.until_written(trying.claimed, write).await? {
-            Some(intent) => self.recorded(trying, Ok(intent)).await.map(|_| ()),
-            None => Ok(()),
+        let written = self.until_written(trying.claimed, write).await?;
+        if let Written::Intent(intent) = written {
+            self.recorded(&trying, Ok(intent)).await?;
         }
+        trying.permit.report(&outcome, now);
+        Ok(())
     }
 
     /// The attempt that was opened; where none was, what follows from that is written here.
     async fn recorded(&self, trying: &Trying<'_>, intent: Result<Intent>) -> Result<Option<OpenAttempt>> {
         let claimed = trying.claimed;
-        let now = self.clock.now();
-        match intent {
+        let (standing, now) = (Standing::of(claimed), self.clock.now());
+        let next = match intent {
             Ok(Intent::Recorded(open)) => return Ok(Some(open)),
             Ok(Intent::Lost) | Err(StoreError::LeaseLost(_)) => {
                 tracing::info!(message_id = %claimed.id, "cancelled or taken over before it was sent");
+                return Ok(None);
             }
-            Ok(Intent::Suppressed(why)) => {
-                let next = without_attempt(&Standing::of(claimed), now, why, Status::Skipped);
-                self.advance(claimed, &next).await?;
+            Ok(Intent::Suppressed(why) | Intent::TooDear(why)) => {
+                without_attempt(&standing, now, why, Status::Skipped)
+            }
+            Ok(Intent::TooOften(why)) => stopped(&standing, Status::Skipped, &why),
+            Ok(Intent::OverBudget { reason, monthly, waits }) => {
+                at_budget_limit(&standing, reason, monthly, waits && trying.terms.waits_at_limit, now)
             }
             Err(StoreError::Unavailable(why)) => {
                 tracing::warn!(message_id = %claimed.id, why, "the intent was not recorded: nothing was sent");
-                let reason = "the database was unavailable".to_owned();
-                self.advance(claimed, &Next::HoldUntil { at: now, reason }).await?;
+                Next::HoldUntil { at: now, reason: "the database was unavailable".to_owned() }
             }
             Err(StoreError::Corrupt(why)) => {
                 tracing::error!(message_id = %claimed.id, why, "the intent was not recorded: nothing was sent");
+                return Ok(None);
             }
             Err(fatal) => return Err(fatal),
-        }
-        Ok(None)
-    }
-
-    /// A next step without an attempt.
-    async fn advance(&self, claimed: &Claimed, next: &Next) -> Result<()> {
-        tracing::info!(message_id = %claimed.id, next = word(next), "no attempt now");
-        let write = Write::Advance { next, now: self.clock.now() };
-        self.until_written(claimed, write).await?;
-        Ok(())
-    }
-
-    /// Writes again and again while the database is away, and claims nothing meanwhile: an outcome that is
-    /// forgotten is an outcome unknown.
-    async fn until_written(&self, claimed: &Claimed, write: Write<'_>) -> Result<Option<Intent>> {
-        let (mut wait, longest) = REWRITE_WAITS;
-        let mut counted = None;
-        let written = loop {
-            match self.write(claimed, &write).await {
-                Ok(intent) => break intent,
-                Err(StoreError::Unavailable(why)) => {
-                    counted.get_or_insert_with(|| Unwritten::count(&self.unwritten));
-                    tracing::warn!(message_id = %claimed.id, why, "an outcome waits to be written");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(longest);
-                }
-                Err(StoreError::LeaseLost(_)) => {
-                    let what = "its lease was lost: the outcome settles its own attempt only";
-                    tracing::warn!(message_id = %claimed.id, what);
-                    break None;
-                }
-                Err(StoreError::Corrupt(why)) => {
-                    tracing::error!(message_id = %claimed.id, why, "an outcome cannot be written");
-                    break None;
-                }
-                Err(fatal) => return Err(fatal),
-            }
         };
-        self.bell.ring_outcome(claimed.id);
-        Ok(written)
-    }
-
-    async fn write(&self, claimed: &Claimed, write: &Write<'_>) -> Result<Option<Intent>> {
-        match write {
-            Write::Settle { attempt, outcome, next, now } => {
-                self.queue.settle(claimed, *attempt, outcome, next, *now).await.map(|()| None)
-            }
-            Write::Unsent { intent, outcome, next, now } => {
-                self.queue.record_unsent(claimed, intent.clone(), outcome, next, *now).await.map(Some)
-            }
-            Write::Advance { next, now } => self.queue.advance(claimed, next, *now).await.map(|()| None),
-        }
-    }
-}
-
-/// What the database must take before the message is let go.
-enum Write<'a> {
-    Settle { attempt: AttemptId, outcome: &'a Outcome, next: &'a Next, now: DateTime<Utc> },
-    Unsent { intent: IntentRecord, outcome: &'a Outcome, next: &'a Next, now: DateTime<Utc> },
-    Advance { next: &'a Next, now: DateTime<Utc> },
-}
-
-/// Counts one outcome that waits, until it is dropped.
-struct Unwritten<'a>(&'a std::sync::atomic::AtomicUsize);
-
-impl<'a> Unwritten<'a> {
-    fn count(counter: &'a std::sync::atomic::AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Self(counter)
-    }
-}
-
-impl Drop for Unwritten<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.advance(claimed, &next).await?;
+        Ok(None)
     }
 }
 
@@ -245,11 +256,13 @@ impl Trying<'_> {
             attempt: self.outbound.attempt,
             channel: self.outbound.channel,
             driver: self.driver.name().to_owned(),
+            credential: self.driver.credential().to_owned(),
             address: self.outbound.to.clone(),
             from: self.outbound.from.clone(),
             cost: self.cost,
             day: at.with_timezone(&zone).date_naive(),
             at,
+            limits: self.terms.limits.clone(),
         }
     }
 
@@ -289,35 +302,6 @@ fn down(last: &Attempt) -> bool {
     matches!(last.status, AttemptStatus::RefusedTemporary | AttemptStatus::NotSent)
 }
 
-fn outbound(claimed: &Claimed, hop: &Hop) -> Outbound {
-    let mut content = claimed.request.content.clone();
-    if let Some(rendered) = &hop.rendered {
-        content.subject.clone_from(&rendered.subject);
-        content.body.clone_from(&rendered.body);
-        content.html.clone_from(&rendered.html);
-    }
-    Outbound {
-        message: claimed.id,
-        attempt: AttemptId::new(),
-        attempt_number: claimed.attempts.saturating_add(1),
-        channel: hop.channel,
-        to: hop.address.clone(),
-        to_name: claimed.request.recipient_name.clone(),
-        from: hop.from.clone(),
-        from_name: hop.from_name.clone(),
-        reply_to: hop.reply_to.clone(),
-        content,
-        class: claimed.plan.class,
-        locale: claimed.request.locale.clone(),
-        tenant: claimed.request.tenant.clone(),
-        deadline: claimed.plan.deadline,
-        status_callback: None,
-        unsubscribe: None,
-        approved_template: hop.rendered.as_ref().and_then(|rendered| rendered.approved_template.clone()),
-        in_service_window: false,
-    }
-}
-
 const fn class_word(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Permanent => "permanent",
@@ -325,18 +309,5 @@ const fn class_word(class: ErrorClass) -> &'static str {
         ErrorClass::NotSent => "not_sent",
         ErrorClass::Unknown => "unknown",
         ErrorClass::Misconfigured => "misconfigured",
-    }
-}
-
-/// The next step in a word, for the log: its reason may hold a provider's words.
-const fn word(next: &Next) -> &'static str {
-    match next {
-        Next::Sent => "sent",
-        Next::RetryAt { .. } => "retry",
-        Next::FallBackTo { .. } => "fallback",
-        Next::SettleAt { .. } => "settle",
-        Next::ResendAt { .. } => "resend",
-        Next::HoldUntil { .. } => "hold",
-        Next::End { status, .. } => status.as_str(),
     }
 }

@@ -1,14 +1,18 @@
-//! The gates of time, checked anew right before an attempt: the deadline, `sendAt`, quiet hours, France's
-//! window (reliability.md P7).
+//! What is checked anew right before an attempt: the deadline, `sendAt`, quiet hours, France's window, and what the
+//! tenant's policy says now (reliability.md P7).
 //!
-//! Pure. Suppressions are not here: they are read in the transaction that records the intent.
+//! Pure. Suppressions, budgets and caps are not here: they are read in the transaction that records the intent; only
+//! what follows where a budget is used up is said here.
 
 use chrono::{DateTime, Utc};
 
-use super::machine::{ATTEMPTS_MAX, ATTEMPTS_PER_HOP_MAX, Standing, later_hop, stopped};
+use super::{
+    machine::{ATTEMPTS_MAX, ATTEMPTS_PER_HOP_MAX, Standing, later_hop, stopped, without_attempt},
+    terms::AttemptTerms,
+};
 use crate::domain::{
     delivery::{Hop, Next, Plan, Status},
-    time::{Hold, hold_at, parse_time_zone},
+    time::{Hold, hold_at, next_period, parse_time_zone},
 };
 
 /// What keeps the attempt from being made now; `None` lets it go.
@@ -47,4 +51,38 @@ pub fn before_attempt(standing: &Standing<'_>, now: DateTime<Utc>) -> Option<Nex
 fn hold(hop: &Hop, plan: &Plan, now: DateTime<Utc>) -> Option<Hold> {
     let zone = parse_time_zone(&plan.time_zone).unwrap_or(chrono_tz::UTC);
     hold_at(now, zone, hop.quiet_hours, hop.french_legal_window)
+}
+
+/// What the tenant's policy, or an operator, has against the attempt now; `None` lets it go. A paused message is looked
+/// at again at `paused_until`, and not held over its deadline.
+pub fn before_terms(
+    standing: &Standing<'_>,
+    terms: &AttemptTerms,
+    paused_until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<Next> {
+    if let Some(why) = &terms.paused {
+        // Looked at once more when the deadline is over: then it expires.
+        let at = paused_until.min(standing.plan.deadline + chrono::TimeDelta::seconds(1));
+        return Some(Next::HoldUntil { at, reason: format!("paused by an operator: {why}") });
+    }
+    let why = terms.refused.as_ref()?;
+    Some(without_attempt(standing, now, why.clone(), Status::Skipped))
+}
+
+/// What follows where a budget is used up: a wait for the tenant's next day or month where the policy wants that and
+/// the message can, else the next channel.
+pub fn at_budget_limit(
+    standing: &Standing<'_>,
+    reason: String,
+    monthly: bool,
+    waits: bool,
+    now: DateTime<Utc>,
+) -> Next {
+    let zone = parse_time_zone(&standing.plan.budget_time_zone).unwrap_or(chrono_tz::UTC);
+    let at = next_period(now, zone, monthly);
+    if waits && at <= standing.plan.deadline {
+        return Next::HoldUntil { at, reason };
+    }
+    without_attempt(standing, now, reason, Status::Skipped)
 }

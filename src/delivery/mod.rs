@@ -1,12 +1,21 @@
 //! Claim, send, settle: what takes a message from the queue to its end.
 //!
 //! What follows what is `machine`'s and `gates`' affair, both pure; `worker` finds what is due, `attempt` makes
-//! one attempt. Nothing here decides which channel is best, knows SQL, or holds a transaction open while a
-//! provider is spoken to.
+//! one attempt, `settling` looks for one whose outcome is unknown, `breaker` knows which providers are down,
+//! `receipts` takes what comes back. Nothing here decides which channel is best, knows SQL, or holds a transaction
+//! open while a provider is spoken to.
 
+mod allowance;
 mod attempt;
+pub mod breaker;
 pub mod gates;
 pub mod machine;
+mod outbound;
+pub mod receipts;
+mod settling;
+pub mod terms;
 #[cfg(test)]
 mod tests;
+mod window;
 pub mod worker;
+mod writing;

@@ -13,15 +13,15 @@ use std::{
     time::Duration,
 };
 
-use chrono::TimeDelta;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::SETTLE_SECONDS;
+use super::{allowance::Allowance, breaker::Breakers, machine::poll_at, terms::Terms};
 use crate::{
     bell::Bell,
-    channels::Drivers,
+    channels::{Drivers, dress::Dress},
     domain::time::Clock,
+    failpoint,
     store::{Claimed, Queue, Recovered, Result, StoreError},
 };
 
@@ -102,6 +102,13 @@ pub struct Worker {
     pub settings: WorkerSettings,
     /// A fresh number from 0 to 1; fixed in tests.
     pub jitter: fn() -> f64,
+    /// Which credentials are down; the same for everything that asks in this process.
+    pub breakers: Arc<Breakers>,
+    /// What the tenants' policies say now; without it an attempt has no limits but its plan's.
+    pub terms: Option<Arc<dyn Terms>>,
+    /// What is added to a message before it goes; without a public listener nothing.
+    pub dress: Option<Arc<dyn Dress>>,
+    pub(super) allowance: Arc<Allowance>,
     /// Outcomes that the database has not taken yet: nothing is claimed meanwhile.
     pub(super) unwritten: Arc<AtomicUsize>,
 }
@@ -123,6 +130,10 @@ impl Worker {
             bell,
             settings,
             jitter: random,
+            breakers: Arc::default(),
+            terms: None,
+            dress: None,
+            allowance: Arc::default(),
             unwritten: Arc::default(),
         }
     }
@@ -194,6 +205,7 @@ impl Worker {
 
     /// What is in flight gets its time; what is not done then stays open and is unknown at the next start.
     async fn drain(&self, mut tasks: JoinSet<Result<()>>) -> Result<()> {
+        failpoint::hit("drain.start");
         let in_flight = tasks.len();
         let ending = async {
             while let Some(ended) = tasks.join_next().await {
@@ -201,13 +213,15 @@ impl Worker {
             }
             Ok(())
         };
-        match tokio::time::timeout(self.settings.drain, ending).await {
+        let ended = match tokio::time::timeout(self.settings.drain, ending).await {
             Ok(ended) => ended,
             Err(_) => {
                 tracing::warn!(in_flight, left = tasks.len(), "attempts were still in flight at the end");
                 Ok(())
             }
-        }
+        };
+        failpoint::hit("drain.exit");
+        ended
     }
 
     async fn claim(&self, most: u32) -> Result<Vec<Claimed>> {
@@ -222,7 +236,7 @@ impl Worker {
     /// Takes care of leases that ran out, or of everything that an earlier life of this worker left open.
     pub async fn recover(&self, earlier_life: bool) -> Result<Recovered> {
         let now = self.clock.now();
-        let settle_at = now + TimeDelta::seconds(i64::from(SETTLE_SECONDS));
+        let settle_at = poll_at(now, 0).unwrap_or(now);
         let all_of = earlier_life.then_some(&*self.name);
         let found = self.queue.recover(all_of, now, settle_at).await?;
         if found != Recovered::default() {

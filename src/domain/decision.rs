@@ -102,6 +102,8 @@ pub enum Gate {
     Consent,
     /// No opt-in on record where one is needed.
     OptIn,
+    /// This person has had as many messages as one person gets.
+    Caps,
     /// The channel cannot carry this content.
     Content,
     /// More than `max_cost_per_message`, or than an enforced target.

@@ -5,15 +5,15 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
     address::Address,
     channel::Channel,
     decision::Decision,
-    ids::{AttemptId, IdempotencyKey, MessageId},
-    message::{MessageClass, MessageRequest, Origin},
+    ids::{AttemptId, BroadcastId, IdempotencyKey, MessageId},
+    message::{MessageClass, MessageRequest, Origin, Priority},
     money::MicroEuros,
     time::QuietHours,
 };
@@ -123,6 +123,40 @@ pub struct Plan {
     /// Sent again elsewhere if nothing happens.
     #[serde(default)]
     pub escalation: Option<PlannedEscalation>,
+    /// As the decision has it, the strategy's included; what it may cost depends on it.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// What its mails may carry to tell of opens and clicks.
+    #[serde(default)]
+    pub tracking: TrackingTerms,
+}
+
+/// Whether a mail tells what a person does with it. Off unless the tenant's policy and the person allow it
+/// (reliability.md T23).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingTerms {
+    /// An image that is fetched when the mail is opened, and links that pass by the public listener.
+    pub engagement: bool,
+    /// The only hosts, in lower case, whose links pass by the public listener; empty: any.
+    pub hosts: Vec<String>,
+}
+
+impl Plan {
+    /// How many of the hops a failure may lead to: the escalation's own comes behind them.
+    pub fn fallback_hops(&self) -> usize {
+        let all = self.hops.len();
+        self.escalation.as_ref().map_or(all, |escalation| usize::from(escalation.hop).min(all))
+    }
+
+    /// When a message that this hop sent at `sent_at` is sent again elsewhere, if nothing happens by then. Not
+    /// after the deadline, and not to a channel that had its turn.
+    pub fn escalation_at(&self, hop: u16, sent_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let escalation = self.escalation.as_ref().filter(|escalation| escalation.hop > hop)?;
+        let to = self.hops.get(usize::from(escalation.hop))?.channel;
+        let had_its_turn = self.hops.iter().take(usize::from(hop) + 1).any(|tried| tried.channel == to);
+        let at = sent_at + TimeDelta::seconds(i64::from(escalation.after_seconds));
+        (!had_its_turn && at <= self.deadline).then_some(at)
+    }
 }
 
 /// What is done when a message that was sent stays without an echo.
@@ -224,6 +258,16 @@ pub struct NewMessage {
     pub accepted_at: DateTime<Utc>,
     /// The caller's key and the SHA-256 of the canonical request, where a key was given.
     pub idempotency: Option<(IdempotencyKey, [u8; 32])>,
+    pub counting: Counting,
+}
+
+/// Under what a message is counted, beside what its request and its decision say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counting {
+    /// The tenant's local day of acceptance; none: figures are not kept for this tenant.
+    pub day: Option<NaiveDate>,
+    /// The broadcast that it is a row of, and which row, from 0.
+    pub broadcast: Option<(BroadcastId, u32)>,
 }
 
 /// A message as it is kept.
@@ -331,6 +375,14 @@ pub struct AttemptError {
     pub detail: String,
 }
 
+impl AttemptError {
+    /// Whether the provider says that the person refused this sender: Twilio's 21610, Meta's 131050. It is kept as
+    /// a suppression, together with the outcome (reliability.md F44).
+    pub fn says_opted_out(&self) -> bool {
+        matches!(self.code.as_deref(), Some("21610" | "131050"))
+    }
+}
+
 /// The failures of an attempt, in the terms in which retry and fallback are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -372,8 +424,11 @@ impl Outcome {
 pub enum Next {
     /// Handed off by the current hop.
     Sent,
-    /// Again on the same hop. `uses_attempt` is false where the wait was not the message's own doing.
+    /// Again on the same hop.
     RetryAt { at: DateTime<Utc>, reason: String },
+    /// Again on the same hop, and what was tried does not count: the provider asked for patience, our credential
+    /// was refused, or every driver of the channel is down.
+    WaitUntil { at: DateTime<Utc>, reason: String },
     /// The next hop of the plan.
     FallBackTo { hop: u16, at: DateTime<Utc>, reason: String },
     /// Outcome unknown: looked at again then.
@@ -382,6 +437,10 @@ pub enum Next {
     ResendAt { at: DateTime<Utc>, reason: String },
     /// Back in the queue at `at` with no attempt used: quiet hours came, a gate closed for a while, a drain.
     HoldUntil { at: DateTime<Utc>, reason: String },
+    /// It was sent, nobody answered: by this hop as well.
+    Escalate { hop: u16, at: DateTime<Utc>, reason: String },
+    /// It was sent, and stays so: its escalation is needless, or could not be made.
+    Stays { reason: Option<String> },
     /// The end: `failed`, `expired`, `skipped`, `unresolved`, `cancelled` or `quarantined`.
     End { status: Status, reason: String },
 }

@@ -16,6 +16,8 @@ pub struct Facts {
     /// Whether an opt-in is on record; none: no record.
     pub opted_in: PerChannel<Option<bool>>,
     pub spend: Spend,
+    #[serde(default)]
+    pub sent_lately: SentLately,
     pub drivers: PerChannel<DriverHealth>,
 }
 
@@ -37,6 +39,17 @@ pub struct Spend {
     pub origin_today: MicroEuros,
     pub origin_this_month: MicroEuros,
     pub channels_today: PerChannel<MicroEuros>,
+}
+
+/// Messages to this person that were sent or are on their way, whatever the channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentLately {
+    /// Within 24 hours, and within 7 days.
+    pub day: u32,
+    pub week: u32,
+    /// The same, of the request's own type alone.
+    pub type_day: u32,
+    pub type_week: u32,
 }
 
 /// Whether anything can send on a channel now.

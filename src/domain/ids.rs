@@ -5,6 +5,7 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -173,6 +174,14 @@ macro_rules! uuid_id {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+            /// Its 16 bytes, for what is signed.
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+            /// The identifier of these bytes; only for what `to_bytes` gave and a signature covers.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
             /// Takes the prefix followed by 32 hex digits.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 text.strip_prefix($prefix)
@@ -212,6 +221,19 @@ uuid_id! {
 uuid_id! {
     /// One attempt at one provider: `att_` and a UUIDv7 in hex.
     AttemptId, "att_"
+}
+uuid_id! {
+    /// One broadcast: `bc_` and a UUIDv7 in hex.
+    BroadcastId, "bc_"
+}
+
+impl MessageId {
+    /// Not above any id made at that moment or later, and above every one made in an earlier millisecond: a bound
+    /// for ids by age.
+    pub fn first_of(at: DateTime<Utc>) -> Self {
+        let millis = u128::try_from(at.timestamp_millis()).unwrap_or_default();
+        Self(Uuid::from_u128(millis << 80))
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@
 
 pub mod address;
 pub mod channel;
+pub mod consent;
 pub mod decision;
 pub mod delivery;
 pub mod facts;
+pub mod figures;
+pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;

@@ -3,6 +3,8 @@
 //! Values only. What a set of receipts comes to is a fold that depends on no order; what follows from it is
 //! `delivery`'s affair.
 
+pub mod fold;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

@@ -20,9 +20,9 @@ use crate::{
         address::{Contact, read_contacts},
         channel::PerChannel,
         decision::{Decision, Gate},
-        delivery::{MessageRecord, NewMessage, Plan, Status},
-        facts::{DriverHealth, Facts},
-        ids::{IdempotencyKey, MessageId, TenantId},
+        delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
+        facts::{DriverHealth, Facts, SentLately},
+        ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
         time::Clock,
     },
@@ -31,9 +31,10 @@ use crate::{
         template::{DataFault, Need, Words},
     },
     request::{Asked, Fault},
-    store::{Acceptance, Store, StoreError},
+    store::{Acceptance, KnownFacts, Store, StoreError},
 };
 
+pub mod budgets;
 mod canonical;
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
@@ -64,6 +65,15 @@ pub struct Submitted {
     pub record: MessageRecord,
     /// The key had been used before for the same body.
     pub replayed: bool,
+}
+
+/// What became of a broadcast's row.
+#[derive(Clone, Debug)]
+pub enum RowOutcome {
+    /// Kept as a message: `queued`, `held`, or at its end at once where no channel may be used.
+    Kept { id: MessageId, status: Status, decision: Box<Decision> },
+    /// Its key had been used before for the same body.
+    Repeated(MessageId),
 }
 
 /// Why nothing was accepted.
@@ -163,7 +173,7 @@ impl Orchestrator {
             }
             return self.replay(&tenant, id, &patience).await;
         }
-        let message = self.prepare(asked, idempotency, now).await?;
+        let message = self.prepare(asked, idempotency, now, None).await?;
         let (id, status, chosen) = (message.id, message.status, message.plan.is_some());
         let listener = self.bell.listen(id);
         match self.store.accept(message).await? {
@@ -185,16 +195,49 @@ impl Orchestrator {
         Ok(Submitted { record, replayed: false })
     }
 
+    /// The same for a row of a broadcast, and nothing is waited for.
+    pub async fn submit_row(
+        &self,
+        asked: Asked,
+        key: Option<IdempotencyKey>,
+        broadcast: (BroadcastId, u32),
+    ) -> Result<RowOutcome, SubmitError> {
+        let (tenant, now) = (asked.request.tenant.clone(), self.clock.now());
+        let idempotency = key.map(|key| (key, canonical::hash(&asked.request, asked.variant.as_deref())));
+        if let Some((key, hash)) = &idempotency
+            && let Some((id, kept)) = self.store.find_key(&tenant, key, now).await?
+        {
+            return if kept == *hash {
+                Ok(RowOutcome::Repeated(id))
+            } else {
+                Err(SubmitError::KeyReused(id))
+            };
+        }
+        let message = self.prepare(asked, idempotency, now, Some(broadcast)).await?;
+        let (id, status, decision) = (message.id, message.status, Box::new(message.decision.clone()));
+        match self.store.accept(message).await? {
+            Acceptance::New => {}
+            Acceptance::Duplicate(first) => return Ok(RowOutcome::Repeated(first)),
+            Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
+        }
+        self.bell.ring_due();
+        Ok(RowOutcome::Kept { id, status, decision })
+    }
+
     /// Decides, and makes of it the message that is to be kept.
     async fn prepare(
         &self,
         asked: Asked,
         idempotency: Option<(IdempotencyKey, [u8; 32])>,
         now: DateTime<Utc>,
+        broadcast: Option<(BroadcastId, u32)>,
     ) -> Result<NewMessage, SubmitError> {
         let decided = self.decide(&asked, now, Need::Send).await?;
         let plan = decide::plan(&decided.bundle, &decided.input(&asked.request), &decided.decision);
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
+        let policy = decided.bundle.policy();
+        let day = now.with_timezone(&policy.time_zone).date_naive();
+        let counting = Counting { day: policy.learning.analytics.then_some(day), broadcast };
         Ok(NewMessage {
             id: MessageId::new(),
             request: asked.request,
@@ -204,6 +247,7 @@ impl Orchestrator {
             status_reason,
             accepted_at: now,
             idempotency,
+            counting,
         })
     }
 
@@ -260,16 +304,31 @@ impl Orchestrator {
         let day = at.with_timezone(&policy.time_zone).date_naive();
         let known =
             self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
+        let sent_lately = match policy.caps.binds(request.kind) {
+            true => {
+                self.store.sent_lately(&request.tenant, request.recipient.as_str(), request.kind, at).await?
+            }
+            false => SentLately::default(),
+        };
+        let history = self.store.history(&request.tenant, &request.recipient, at).await?;
+        let opted_in = match policy.consent.opt_in_recorded {
+            true => self.store.opt_ins(&request.tenant, &addresses).await?,
+            false => PerChannel::default(),
+        };
+        let now = self.clock.now();
         let drivers = PerChannel::from_fn(|channel| {
-            let named = &policy.channels[channel].drivers;
+            let terms = &policy.channels[channel];
+            let (named, from) = (&terms.drivers, terms.from.as_deref());
             let configured = !self.drivers.for_channel(channel, named).is_empty();
-            let detail = (!configured).then(|| match named.as_slice() {
+            let missing = (!configured).then(|| match named.as_slice() {
                 [] => format!("no driver is configured for {channel}"),
                 named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
             });
-            DriverHealth { configured, healthy: configured, detail }
+            let down = self.drivers.down(channel, named, from, now);
+            DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         });
-        Ok(Facts { suppressed: known.suppressed, spend: known.spend, drivers, ..Facts::default() })
+        let KnownFacts { suppressed, spend } = known;
+        Ok(Facts { history, suppressed, opted_in, spend, sent_lately, drivers })
     }
 
     /// The message that an earlier use of the key made, with its outcome if that comes in time.

@@ -56,6 +56,9 @@ fn shape(of: &Shape) -> Value {
         Shape::Drivers => {
             json!({ "type": "array", "maxItems": 8, "items": { "type": "string", "pattern": NAME } })
         }
+        Shape::Hosts => {
+            json!({ "type": "array", "maxItems": 100, "items": { "type": "string", "pattern": HOST } })
+        }
         Shape::Delays => json!({
             "type": "array",
             "maxItems": 10,
@@ -73,6 +76,7 @@ fn shape(of: &Shape) -> Value {
 }
 
 const NAME: &str = "^[a-z][a-z0-9_-]{0,62}$";
+const HOST: &str = "^[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)*$";
 
 fn or_none(schema: Value, none: bool) -> Value {
     if none { json!({ "anyOf": [schema, { "type": "string", "const": "none" }] }) } else { schema }

@@ -11,8 +11,9 @@ use crate::domain::{
     address::Region,
     channel::{Channel, PerChannel},
     delivery::OnUnknown,
+    facts::SentLately,
     ids::CriterionName,
-    message::{Origin, Priority},
+    message::{MessageKind, Origin, Priority},
     money::MicroEuros,
     time::QuietHours,
 };
@@ -34,9 +35,12 @@ pub struct TenantPolicy {
     pub deadline: DeadlinePolicy,
     pub on_unknown: PerChannel<OnUnknown>,
     pub budget: BudgetPolicy,
+    pub caps: CapsPolicy,
     pub consent: ConsentPolicy,
     pub retention: RetentionPolicy,
     pub learning: LearningPolicy,
+    /// The only hosts, in lower case, whose links in emails are led through the public listener; empty: any.
+    pub tracking_hosts: Vec<String>,
     /// First match wins.
     pub strategies: Vec<StrategyRule>,
     /// Weights that a variant overrides, by the variant's name.
@@ -154,6 +158,52 @@ pub enum OnLimit {
     Hold,
     /// Only the cheapest channel that may be used is left.
     Cheapest,
+}
+
+/// How many messages one person gets at most, whatever the channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapsPolicy {
+    /// Messages of every type together.
+    pub all: Cap,
+    /// Messages of one type, besides; only types that have a limit are here.
+    pub of_type: BTreeMap<MessageKind, Cap>,
+}
+
+/// A number of messages; none: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cap {
+    /// Within 24 hours.
+    pub per_day: Option<u32>,
+    /// Within 7 days.
+    pub per_week: Option<u32>,
+}
+
+impl CapsPolicy {
+    /// Whether messages of this type are counted against anything.
+    pub fn binds(&self, kind: Option<MessageKind>) -> bool {
+        self.all != Cap::default() || kind.is_some_and(|kind| self.of_type.contains_key(&kind))
+    }
+
+    /// Why one more message of this type is one too many, in words.
+    pub fn reached(&self, kind: Option<MessageKind>, sent: &SentLately) -> Option<String> {
+        let of_type = kind.and_then(|kind| self.of_type.get(&kind).map(|cap| (kind, cap)));
+        let full = |sent: u32, most: Option<u32>| most.filter(|most| sent >= *most);
+        let words = |most: u32, what: &str, time: &str| {
+            format!("this person has had {what} in the last {time}: at most {most} are allowed")
+        };
+        let all = |sent: u32| format!("{sent} messages");
+        if let Some(most) = full(sent.day, self.all.per_day) {
+            return Some(words(most, &all(sent.day), "24 hours"));
+        }
+        if let Some(most) = full(sent.week, self.all.per_week) {
+            return Some(words(most, &all(sent.week), "7 days"));
+        }
+        let (kind, cap) = of_type?;
+        let of_kind = |sent: u32| format!("{sent} {kind} messages");
+        full(sent.type_day, cap.per_day).map(|most| words(most, &of_kind(sent.type_day), "24 hours")).or_else(
+            || full(sent.type_week, cap.per_week).map(|most| words(most, &of_kind(sent.type_week), "7 days")),
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::assemble::SourceFile;
+use super::{assemble::SourceFile, settings::RetentionPolicy};
 
 macro_rules! criteria {
     ($($name:literal),+ $(,)?) => {
@@ -74,6 +74,16 @@ pub fn templates() -> Vec<Arc<SourceFile>> {
     TEMPLATES.iter().map(|(path, text)| file(path, text)).collect()
 }
 
+/// What `default.toml` keeps, for tenants of whom only messages are left.
+pub fn retention() -> RetentionPolicy {
+    let table: toml::Table = DEFAULT.parse().unwrap_or_default();
+    let days = |key: &str| {
+        let days = table.get("retention").and_then(|section| section.get(key)?.as_integer());
+        days.and_then(|days| u32::try_from(days).ok()).unwrap_or(u32::MAX)
+    };
+    RetentionPolicy { content_days: days("content_days"), message_days: days("message_days") }
+}
+
 fn file(path: &str, text: &str) -> Arc<SourceFile> {
     Arc::new(SourceFile { path: path.to_owned(), bytes: text.as_bytes().to_vec() })
 }
@@ -82,6 +92,11 @@ fn file(path: &str, text: &str) -> Arc<SourceFile> {
 mod tests {
     use super::*;
     use crate::domain::ids::CriterionName;
+
+    #[test]
+    fn the_shipped_retention_is_read_from_its_file() {
+        assert_eq!(retention(), RetentionPolicy { content_days: 90, message_days: 400 });
+    }
 
     #[test]
     fn every_shipped_criterion_is_in_the_binary() {

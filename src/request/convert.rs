@@ -11,7 +11,7 @@ use super::{Asked, Fault, Purpose, wire};
 use crate::domain::{
     address::RawContacts,
     channel::{Channel, PerChannel},
-    facts::{DriverHealth, EngagementHistory, Facts, Spend},
+    facts::{DriverHealth, EngagementHistory, Facts, SentLately, Spend},
     ids::{InvalidId, RecipientId, TenantId},
     message::{Attachment, Content, MessageRequest, Origin, Preferences},
     money::MicroEuros,
@@ -334,6 +334,13 @@ fn facts(wire: wire::Facts, faults: &mut Faults) -> Facts {
             detail: driver.detail,
         };
     }
+    let sent = wire.sent_lately.unwrap_or_default();
+    facts.sent_lately = SentLately {
+        day: sent.day.unwrap_or_default(),
+        week: sent.week.unwrap_or_default(),
+        type_day: sent.type_day.unwrap_or_default(),
+        type_week: sent.type_week.unwrap_or_default(),
+    };
     facts.spend = spend(wire.spend.unwrap_or_default(), faults);
     facts
 }

@@ -14,6 +14,8 @@ mod faults;
 mod shapes;
 pub mod wire;
 
+pub use faults::check_depth;
+
 /// Levels of nesting that a request may have (details.md section 2).
 pub const DEPTH_MAX: usize = 32;
 

@@ -137,7 +137,18 @@ pub struct Facts {
     pub suppressions: Option<BTreeMap<Channel, String>>,
     pub opted_in: Option<BTreeMap<Channel, bool>>,
     pub spend: Option<Spend>,
+    pub sent_lately: Option<SentLately>,
     pub drivers: Option<BTreeMap<Channel, Driver>>,
+}
+
+/// Messages that this person has had within 24 hours and 7 days; of the request's type alone in `type...`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SentLately {
+    pub day: Option<u32>,
+    pub week: Option<u32>,
+    pub type_day: Option<u32>,
+    pub type_week: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -1,33 +1,42 @@
 //! Attempts: the intent before the bytes, the outcome after them, and the message's next step.
 //!
-//! Fences, leases, suppressions and "one open attempt" are conditions of the statements themselves. What the next
-//! step is, was decided elsewhere; here it is only written, and never over an end (I8).
+//! Fences, leases, suppressions, limits, the bounds of attempts and "one open attempt" are conditions of the
+//! statements themselves, or read in the same transaction.
 
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
-    Claimed, Intent, IntentRecord, OpenAttempt, Result, StoreError,
+    Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, Settled, StoreError,
     database::{Fault, Link, values},
-    queue::event,
+    engagement,
+    evidence::is_owned_by_another,
+    limits::{self, Bearer},
+    refusals::{self, Asked, Refusal},
     rows,
+    steps::{Step, look_again},
     writer::Operation,
 };
-use crate::domain::{
-    channel::Channel,
-    delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
-    ids::{AttemptId, MessageId, TenantId},
-    message::{MessageClass, Origin},
-    money::MicroEuros,
+use crate::{
+    domain::{
+        channel::Channel,
+        consent::sender_key,
+        delivery::{AttemptStatus, ErrorClass, Next, Outcome},
+        ids::{AttemptId, MessageId, RecipientId, TenantId},
+        message::Origin,
+        money::MicroEuros,
+    },
+    failpoint,
 };
 
-/// The most attempts at one message (reliability.md P6, I6).
+/// The most attempts at one message, and on one of its channels (reliability.md P6, I6). Those that do not count are
+/// bounded by the deadline.
 const ATTEMPTS_MAX: i64 = 12;
-
-const MARKETING: MessageClass = MessageClass::Marketing;
+const HOP_ATTEMPTS_MAX: i64 = 4;
 
 pub(super) struct RecordIntent {
     id: MessageId,
     tenant: TenantId,
+    recipient: RecipientId,
     origin: Origin,
     fence: i64,
     hop: u16,
@@ -39,6 +48,7 @@ impl RecordIntent {
         Self {
             id: claimed.id,
             tenant: claimed.request.tenant.clone(),
+            recipient: claimed.request.recipient.clone(),
             origin: claimed.request.origin,
             fence: claimed.fence,
             hop: claimed.hop,
@@ -49,8 +59,8 @@ impl RecordIntent {
     async fn insert(&self, link: &mut Link<'_>, number: i64) -> Result<(), Fault> {
         let intent = &self.intent;
         let sql = "INSERT INTO attempts (message_id, number, id, hop, channel, driver, sender, address, fence, \
-                   status, started_at, estimate, cost, day) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'intent', $10, $11, $11, $12)";
+                   status, started_at, estimate, cost, day, credential) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'intent', $10, $11, $11, $12, $13)";
         let values = values![
             self.id,
             number,
@@ -64,14 +74,31 @@ impl RecordIntent {
             intent.at,
             intent.cost,
             intent.day,
+            intent.credential.as_str(),
         ];
         link.run(sql, values).await?;
         Ok(())
+    }
+
+    fn bearer(&self) -> Bearer<'_> {
+        Bearer {
+            message: self.id,
+            tenant: &self.tenant,
+            recipient: self.recipient.as_str(),
+            origin: self.origin,
+            channel: self.intent.channel,
+            day: self.intent.day,
+            cost: self.intent.cost,
+        }
     }
 }
 
 impl Operation for RecordIntent {
     type Answer = Intent;
+
+    fn name(&self) -> &'static str {
+        "intent"
+    }
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {
         let intent = &self.intent;
@@ -79,21 +106,31 @@ impl Operation for RecordIntent {
         if link.locks_rows() {
             lock_address(link, address).await?;
         }
-        let from = intent.from.as_deref().unwrap_or_default();
-        let sql = "SELECT reason FROM suppressions WHERE address = $1 AND channel = $2 \
-                   AND sender IN ('', $3) AND tenant IN ('', $4) LIMIT 1";
-        if let Some(row) = link.row(sql, values![address, intent.channel, from, &self.tenant]).await? {
-            return Ok(Intent::Suppressed(row.text(0)?));
+        let asked = Asked {
+            tenant: &self.tenant,
+            channel: intent.channel,
+            address,
+            sender: intent.from.as_deref(),
+            driver: &intent.driver,
+        };
+        if let Some(reason) = refusals::refusal(link, &asked).await? {
+            return Ok(Intent::Suppressed(reason));
+        }
+        if let Some(refused) = limits::reached(link, &self.bearer(), &intent.limits).await? {
+            return Ok(refused);
         }
         let sql = "UPDATE messages SET open_attempt = $3, attempts = attempts + 1, \
                    hop_attempts = hop_attempts + 1 \
                    WHERE id = $1 AND fence = $2 AND status = 'sending' AND lease_until > $4 \
-                   AND open_attempt IS NULL AND attempts < $5 RETURNING attempts";
-        let values = values![self.id, self.fence, intent.attempt, intent.at, ATTEMPTS_MAX];
+                   AND open_attempt IS NULL AND attempts - waived < $5 AND hop_attempts < $6 RETURNING attempts";
+        let values = values![self.id, self.fence, intent.attempt, intent.at, ATTEMPTS_MAX, HOP_ATTEMPTS_MAX];
         let Some(row) = link.row(sql, values).await? else { return Ok(Intent::Lost) };
         let number = row.int(0)?;
         self.insert(link, number).await?;
-        spend(link, &self.tenant, self.origin, intent.channel, &day_text(intent.day), intent.cost.0).await?;
+        failpoint::hit("claim.intent_row");
+        let (origin, day) = (self.origin.as_str(), day_text(intent.day));
+        spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0).await?;
+        link.tally().spent(self.id, intent.channel, &day, intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }
@@ -106,6 +143,10 @@ pub(super) struct RecordUnsent {
 
 impl Operation for RecordUnsent {
     type Answer = Intent;
+
+    fn name(&self) -> &'static str {
+        "outcome"
+    }
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {
         let recorded = self.intent.apply(link).await?;
@@ -128,10 +169,10 @@ fn day_text(day: NaiveDate) -> String {
 }
 
 /// Adds to what a tenant spent on a day; `by` is negative where money is given back.
-async fn spend(
+pub(super) async fn spend(
     link: &mut Link<'_>,
     tenant: &TenantId,
-    origin: Origin,
+    origin: &str,
     channel: Channel,
     day: &str,
     by: i64,
@@ -142,7 +183,7 @@ async fn spend(
     let sql = "INSERT INTO spend (tenant, day, channel, origin, micro_euros) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (tenant, day, channel, origin) \
                DO UPDATE SET micro_euros = spend.micro_euros + excluded.micro_euros";
-    link.run(sql, values![tenant, day, channel, origin.as_str(), by]).await?;
+    link.run(sql, values![tenant, day, channel, origin, by]).await?;
     Ok(())
 }
 
@@ -153,6 +194,8 @@ struct Ended {
     error: Option<String>,
     /// None: what was estimated.
     cost: Option<MicroEuros>,
+    /// The provider says that the person refused this sender, in words.
+    opted_out: Option<String>,
 }
 
 impl Ended {
@@ -163,6 +206,7 @@ impl Ended {
                 provider_message_id: provider_message_id.clone(),
                 error: None,
                 cost: *cost,
+                opted_out: None,
             },
             Outcome::Failed { error, .. } => {
                 let status = match error.class {
@@ -173,93 +217,12 @@ impl Ended {
                 };
                 // What was refused or never left costs nothing; what may have arrived stays on the account.
                 let cost = (status != AttemptStatus::Unknown).then_some(MicroEuros::ZERO);
+                let code = error.code.as_deref().unwrap_or_default();
+                let opted_out = error.says_opted_out().then(|| format!("opted out at the provider ({code})"));
                 let error = rows::to_json(error).map_err(StoreError::from)?;
-                Self { status, provider_message_id: None, error: Some(error), cost }
+                Self { status, provider_message_id: None, error: Some(error), cost, opted_out }
             }
         })
-    }
-}
-
-/// A message's row after its next step.
-struct Step {
-    status: Status,
-    reason: Option<String>,
-    due_at: Option<DateTime<Utc>>,
-    hop: u16,
-    new_hop: bool,
-    resend: bool,
-    sent_via: Option<Channel>,
-    event: &'static str,
-}
-
-impl Step {
-    /// A second resend, or one of marketing, is never written, whoever asks for it (I7): a person decides.
-    fn new(claimed: &Claimed, next: &Next, sent_via: Option<Channel>, now: DateTime<Utc>) -> Self {
-        let step = |status, reason: &str, at, event| Step {
-            status,
-            reason: Some(reason.to_owned()),
-            due_at: at,
-            hop: claimed.hop,
-            new_hop: false,
-            resend: false,
-            sent_via: None,
-            event,
-        };
-        match next {
-            Next::Sent => {
-                Step { reason: None, sent_via, ..step(Status::Sent, "", None, Status::Sent.as_str()) }
-            }
-            Next::RetryAt { at, reason } => step(Status::Retrying, reason, Some(*at), "retry"),
-            Next::FallBackTo { hop, at, reason } => {
-                let status = if *at > now { Status::Retrying } else { Status::Queued };
-                Step { hop: *hop, new_hop: true, ..step(status, reason, Some(*at), "fallback") }
-            }
-            Next::SettleAt { at, reason } => step(Status::Unknown, reason, Some(*at), "unknown"),
-            Next::ResendAt { reason, .. } if claimed.resend_used || claimed.plan.class == MARKETING => {
-                let reason = format!("not sent again, it may have arrived: {reason}");
-                step(Status::Unresolved, &reason, None, Status::Unresolved.as_str())
-            }
-            Next::ResendAt { at, reason } => {
-                Step { resend: true, ..step(Status::Retrying, reason, Some(*at), "resend") }
-            }
-            Next::HoldUntil { at, reason } if *at > now => step(Status::Held, reason, Some(*at), "held"),
-            Next::HoldUntil { at, reason } => step(Status::Queued, reason, Some(*at), "given_back"),
-            Next::End { status, reason } => step(*status, reason, None, status.as_str()),
-        }
-    }
-
-    /// Writes the step where the lease still is the caller's; false where it is not. `open` is the attempt that
-    /// is being settled. An attempt that HoldUntil gives back doesn't count on its hop.
-    async fn write(
-        &self,
-        link: &mut Link<'_>,
-        id: MessageId,
-        fence: i64,
-        open: Option<AttemptId>,
-        uncounted: bool,
-    ) -> Result<bool, Fault> {
-        let sql = "UPDATE messages SET status = $3, status_reason = $4, due_at = $5, hop = $6, \
-             hop_attempts = CASE WHEN $7 = 1 THEN 0 ELSE hop_attempts - $8 END, \
-             resend_used = CASE WHEN $9 = 1 THEN 1 ELSE resend_used END, \
-             possible_duplicate = CASE WHEN $9 = 1 THEN 1 ELSE possible_duplicate END, \
-             sent_via = COALESCE($10, sent_via), crashes = 0, lease_owner = NULL, lease_until = NULL, \
-             open_attempt = NULL \
-             WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL AND status IN ('sending', 'unknown') \
-             AND (open_attempt IS NULL OR open_attempt = $11)";
-        let values = values![
-            id,
-            fence,
-            self.status,
-            self.reason.as_deref(),
-            self.due_at,
-            self.hop,
-            self.new_hop,
-            uncounted && !self.new_hop,
-            self.resend,
-            self.sent_via,
-            open,
-        ];
-        Ok(link.run(sql, values).await? > 0)
     }
 }
 
@@ -271,7 +234,9 @@ pub(super) struct Settle {
     attempt: AttemptId,
     ended: Ended,
     step: Step,
-    uncounted: bool,
+    waived: bool,
+    /// It was asked for, not answered.
+    looked_up: bool,
     now: DateTime<Utc>,
 }
 
@@ -285,29 +250,72 @@ impl Settle {
     ) -> Result<Self> {
         let ended = Ended::new(outcome)?;
         let channel = claimed.plan.hops.get(usize::from(claimed.hop)).map(|hop| hop.channel);
+        let waits = matches!(next, Next::WaitUntil { .. }) && ended.status != AttemptStatus::Unknown;
+        let given_back = matches!(next, Next::HoldUntil { .. }) && ended.status == AttemptStatus::NotSent;
         Ok(Self {
             id: claimed.id,
             tenant: claimed.request.tenant.clone(),
             origin: claimed.request.origin,
             fence: claimed.fence,
             attempt,
-            uncounted: matches!(next, Next::HoldUntil { .. }) && ended.status == AttemptStatus::NotSent,
+            waived: waits || given_back,
             ended,
             step: Step::new(claimed, next, channel, now),
+            looked_up: claimed.due == Due::Settle,
             now,
         })
+    }
+
+    /// The person refused this sender, at the provider: kept together with the outcome (F44).
+    async fn suppress(&self, link: &mut Link<'_>, reason: &str) -> Result<(), Fault> {
+        let sql = "SELECT address, channel, sender, driver FROM attempts WHERE message_id = $1 AND id = $2";
+        let Some(row) = link.row(sql, values![self.id, self.attempt]).await? else { return Ok(()) };
+        let channel = rows::channel(&row.text(1)?)?;
+        let refusal = Refusal {
+            address: row.text(0)?,
+            channel,
+            sender: sender_key(channel, &row.text(2)?),
+            // A sender that only the provider knows (a pool of numbers) is this tenant's.
+            tenant: row.text(2)?.is_empty().then(|| self.tenant.clone()),
+            reason: reason.to_owned(),
+            act: "refused",
+            source: "provider",
+            noted_by: self.tenant.as_str().to_owned(),
+            noted_driver: row.text(3)?,
+            proof: Some(format!("attempt {} at message {}", self.attempt, self.id)),
+            reference: None,
+            review: false,
+            said_at: self.now,
+            now: self.now,
+        };
+        refusal.apply(link).await?;
+        Ok(())
     }
 }
 
 impl Operation for Settle {
-    /// Whether the message was still the caller's.
-    type Answer = bool;
+    /// `Lost`: the message was not the caller's any more.
+    type Answer = Option<Settled>;
 
-    async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
-        let held = self.step.write(link, self.id, self.fence, Some(self.attempt), self.uncounted).await?;
+    fn name(&self) -> &'static str {
+        if self.looked_up { "recon" } else { "outcome" }
+    }
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<Option<Settled>, Fault> {
         let ended = &self.ended;
+        if let Some(name) = &ended.provider_message_id {
+            let sql = "SELECT credential, channel FROM attempts WHERE message_id = $1 AND id = $2";
+            if let Some(row) = link.row(sql, values![self.id, self.attempt]).await? {
+                let (credential, channel) = (row.text(0)?, rows::channel(&row.text(1)?)?);
+                if is_owned_by_another(link, channel, &credential, name, self.attempt).await? {
+                    return Ok(Some(Settled::IdTaken));
+                }
+            }
+        }
+        let held = self.step.write(link, self.id, self.fence, Some(self.attempt), self.waived).await?;
+        failpoint::hit("outcome.next_timer");
         let sql = "UPDATE attempts SET status = $3, finished_at = $4, provider_message_id = $5, error = $6, \
-                   cost = COALESCE($7, estimate) \
+                   cost = COALESCE($7, estimate), waived = $8 \
                    WHERE message_id = $1 AND id = $2 AND status IN ('intent', 'unknown') \
                    RETURNING channel, day, cost - estimate";
         let values = values![
@@ -318,22 +326,32 @@ impl Operation for Settle {
             ended.provider_message_id.as_deref(),
             ended.error.as_deref(),
             ended.cost.map(|cost| cost.0),
+            held && self.waived,
         ];
         if let Some(row) = link.row(sql, values).await? {
             let channel = rows::channel(&row.text(0)?)?;
-            spend(link, &self.tenant, self.origin, channel, &row.text(1)?, row.int(2)?).await?;
+            let (origin, day) = (self.origin.as_str(), row.text(1)?);
+            spend(link, &self.tenant, origin, channel, &day, row.int(2)?).await?;
+            link.tally().spent(self.id, channel, &day, row.int(2)?);
+            link.tally().settled(self.id, channel, ended.status);
+        }
+        failpoint::hit("outcome.row");
+        if let Some(reason) = &ended.opted_out {
+            self.suppress(link, reason).await?;
         }
         if held {
-            let id = self.id.to_string();
-            event(link, &id, self.now, self.step.event, self.step.reason.as_deref()).await?;
+            self.step.tell(link, self.id, self.now).await?;
         }
-        Ok(held)
+        let handed_off = held && self.step.hands_off();
+        engagement::settled(link, self.id, handed_off, ended.provider_message_id.as_deref()).await?;
+        Ok(held.then_some(Settled::Done))
     }
 }
 
 pub(super) struct Advance {
     id: MessageId,
     fence: i64,
+    due: Due,
     step: Step,
     now: DateTime<Utc>,
 }
@@ -342,19 +360,24 @@ impl Advance {
     pub(super) fn new(claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Self {
         // Without an attempt of its own, `Sent` means that the last one turned out to be accepted.
         let channel = claimed.last_attempt.as_ref().map(|attempt| attempt.channel);
-        Self { id: claimed.id, fence: claimed.fence, step: Step::new(claimed, next, channel, now), now }
+        let step = Step::new(claimed, next, channel, now);
+        Self { id: claimed.id, fence: claimed.fence, due: claimed.due, step, now }
     }
 }
 
 impl Operation for Advance {
     type Answer = bool;
 
+    fn name(&self) -> &'static str {
+        if self.due == Due::Settle { "recon" } else { "" }
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
-        let held = self.step.write(link, self.id, self.fence, None, false).await?;
-        if held {
-            let id = self.id.to_string();
-            event(link, &id, self.now, self.step.event, self.step.reason.as_deref()).await?;
+        if self.step.write(link, self.id, self.fence, None, false).await? {
+            self.step.tell(link, self.id, self.now).await?;
+            engagement::settled(link, self.id, self.step.hands_off(), None).await?;
+            return Ok(true);
         }
-        Ok(held)
+        Ok(self.due == Due::Settle && look_again(link, self.id, self.fence, self.now).await?)
     }
 }

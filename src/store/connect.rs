@@ -42,24 +42,24 @@ impl Session {
     /// The connection, where there is one.
     pub(super) fn link(&mut self) -> Option<Link<'_>> {
         match self {
-            Session::Sqlite(c) => Some(Link::Sqlite(c)),
-            Session::Postgres(_, c) => c.as_mut().map(Link::Postgres),
+            Session::Sqlite(c) => Some(Link::sqlite(c)),
+            Session::Postgres(_, c) => c.as_mut().map(Link::postgres),
         }
     }
 
     /// Begins a transaction that will write, on a new connection where the old one is dead.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
         match self {
-            Session::Sqlite(c) => Link::Sqlite(c).script("BEGIN IMMEDIATE").await,
+            Session::Sqlite(c) => Link::sqlite(c).script("BEGIN IMMEDIATE").await,
             Session::Postgres(options, connection) => {
                 if let Some(c) = connection.as_mut()
-                    && Link::Postgres(c).script("BEGIN").await.is_ok()
+                    && Link::postgres(c).script("BEGIN").await.is_ok()
                 {
                     return Ok(());
                 }
                 *connection = None;
                 let mut fresh = connect(options).await?;
-                Link::Postgres(&mut fresh).script("BEGIN").await?;
+                Link::postgres(&mut fresh).script("BEGIN").await?;
                 *connection = Some(fresh);
                 Ok(())
             }
@@ -114,7 +114,7 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
         tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await.map_err(timed_out)??;
     let sql = "SELECT set_config('synchronous_commit', 'on', false) \
                WHERE current_setting('synchronous_commit') IN ('off', 'local')";
-    Link::Postgres(&mut connection).rows(sql, values![]).await?;
+    Link::postgres(&mut connection).rows(sql, values![]).await?;
     Ok(connection)
 }
 
@@ -151,8 +151,8 @@ impl Readers {
 impl Reader {
     pub(super) fn link(&mut self) -> Link<'_> {
         match self {
-            Reader::Sqlite(c) => Link::Sqlite(c),
-            Reader::Postgres(c) => Link::Postgres(c),
+            Reader::Sqlite(c) => Link::sqlite(c),
+            Reader::Postgres(c) => Link::postgres(c),
         }
     }
 }

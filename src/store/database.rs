@@ -6,11 +6,11 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
 
-use super::StoreError;
+use super::{StoreError, counters::Tally};
 use crate::domain::{
     channel::Channel,
     delivery::Status,
-    ids::{AttemptId, MessageId, TenantId},
+    ids::{AttemptId, BroadcastId, MessageId, TenantId},
     money::MicroEuros,
 };
 
@@ -72,6 +72,7 @@ into_value! {
     Option<DateTime<Utc>> => |v| Value::Int(v.map(|at| at.timestamp_millis())),
     NaiveDate => |v| Value::Text(Some(v.format("%Y-%m-%d").to_string())),
     MessageId => |v| Value::Text(Some(v.to_string())),
+    BroadcastId => |v| Value::Text(Some(v.to_string())),
     AttemptId => |v| Value::Text(Some(v.to_string())),
     Option<AttemptId> => |v| Value::Text(v.map(|id| id.to_string())),
     &TenantId => |v| Value::Text(Some(v.as_str().to_owned())),
@@ -122,8 +123,13 @@ impl Row {
     }
 }
 
-/// A connection of either kind, borrowed.
-pub(super) enum Link<'c> {
+/// A connection of either kind, borrowed, with what is to be counted before it commits.
+pub(super) struct Link<'c> {
+    connection: Connection<'c>,
+    tally: Tally,
+}
+
+enum Connection<'c> {
     Sqlite(&'c mut SqliteConnection),
     Postgres(&'c mut PgConnection),
 }
@@ -142,21 +148,34 @@ macro_rules! bound {
     }};
 }
 
-impl Link<'_> {
+impl<'c> Link<'c> {
+    pub(super) fn sqlite(connection: &'c mut SqliteConnection) -> Self {
+        Self { connection: Connection::Sqlite(connection), tally: Tally::default() }
+    }
+
+    pub(super) fn postgres(connection: &'c mut PgConnection) -> Self {
+        Self { connection: Connection::Postgres(connection), tally: Tally::default() }
+    }
+
+    /// What this transaction counts; the writer writes it down before the commit.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
     /// Whether statements may lock rows for themselves (`FOR UPDATE SKIP LOCKED`): only PostgreSQL has more than
     /// one writer.
     pub(super) fn locks_rows(&self) -> bool {
-        matches!(self, Link::Postgres(_))
+        matches!(self.connection, Connection::Postgres(_))
     }
 
     /// Every row of the answer.
     pub(super) async fn rows(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
-        Ok(match self {
-            Link::Sqlite(c) => {
+        Ok(match &mut self.connection {
+            Connection::Sqlite(c) => {
                 let rows = bound!(sql, values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Link::Postgres(c) => {
+            Connection::Postgres(c) => {
                 let rows = bound!(sql, values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -174,19 +193,19 @@ impl Link<'_> {
 
     /// How many rows the statement changed.
     pub(super) async fn run(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, Fault> {
-        Ok(match self {
-            Link::Sqlite(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
-            Link::Postgres(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
+        Ok(match &mut self.connection {
+            Connection::Sqlite(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
+            Connection::Postgres(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
         })
     }
 
     /// Statements without values, several if need be.
     pub(super) async fn script(&mut self, sql: impl SqlSafeStr) -> Result<(), Fault> {
-        match self {
-            Link::Sqlite(c) => {
+        match &mut self.connection {
+            Connection::Sqlite(c) => {
                 sqlx::raw_sql(sql).execute(&mut **c).await?;
             }
-            Link::Postgres(c) => {
+            Connection::Postgres(c) => {
                 sqlx::raw_sql(sql).execute(&mut **c).await?;
             }
         }

@@ -14,17 +14,23 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
+    counters::Labels,
     database::{Fault, Link, Value, placeholders, values},
     rows,
     writer::Operation,
 };
-use crate::domain::{
-    delivery::{NewMessage, Status},
-    ids::{IdempotencyKey, MessageId, TenantId},
+use crate::{
+    domain::{
+        channel::Channel,
+        delivery::{NewMessage, Status},
+        figures::Mark,
+        ids::{IdempotencyKey, MessageId, TenantId},
+    },
+    failpoint,
 };
 
 /// How long a key is kept (reliability.md P3).
-const KEY_DAYS: i64 = 7;
+pub(super) const KEY_DAYS: i64 = 7;
 
 /// How many rows one statement inserts at most, and the smaller sizes for what is left over: few sizes, so that
 /// every statement is prepared once.
@@ -40,6 +46,9 @@ pub(super) struct Offer {
     message: Vec<Value>,
     body: Vec<Value>,
     event: Option<Vec<Value>>,
+    labels: Labels,
+    chosen: Option<Channel>,
+    ended: Option<Mark>,
 }
 
 impl Offer {
@@ -56,6 +65,13 @@ impl Offer {
             message: rows::message_values(message),
             body: rows::body_values(message)?,
             event,
+            labels: rows::labels(message),
+            chosen: message.decision.chosen,
+            ended: match message.status {
+                Status::Skipped => Some(Mark::Skipped),
+                Status::Expired => Some(Mark::Expired),
+                _ => None,
+            },
         })
     }
 }
@@ -95,6 +111,7 @@ pub(super) async fn accept_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result
             offers[*at].key.as_ref().is_none_or(|(key, _)| seen.insert((&offers[*at].tenant, key)))
         });
         let known = claim_keys(link, offers, &now).await?;
+        failpoint::hit("accept.idem");
         let fresh: Vec<&Offer> =
             now.iter().filter(|at| !known.contains_key(*at)).map(|at| offers[*at]).collect();
         insert_all(link, &fresh).await?;
@@ -164,15 +181,21 @@ async fn holder(
 async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault> {
     let head = format!("INSERT INTO messages ({}) VALUES ", rows::NEW_MESSAGE_COLUMNS);
     insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
+    // The row holds its first timer as well.
+    failpoint::hit("accept.row");
     let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
     insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    for offer in offers {
+        link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
+    }
+    failpoint::hit("accept.timer");
     Ok(())
 }
 
 /// Inserts rows of equal width, many in a statement, and gives what the statements return.
-async fn insert(
+pub(super) async fn insert(
     link: &mut Link<'_>,
     head: &str,
     tail: &str,

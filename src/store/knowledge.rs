@@ -8,7 +8,8 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Keys, Knowledge, KnownFacts, PolicyVersions, Result, SqlStore, StoredKey,
-    database::{Fault, Link, Row, placeholders, values},
+    database::{Fault, Link, Row, values},
+    refusals::{self, Asked},
     rows,
     writer::Operation,
 };
@@ -40,6 +41,7 @@ impl Knowledge for SqlStore {
     }
 }
 
+/// A driver is not known yet: what only it can tell is asked again when the intent is recorded.
 async fn suppressed(
     link: &mut Link<'_>,
     tenant: &TenantId,
@@ -47,23 +49,11 @@ async fn suppressed(
     senders: &PerChannel<Option<String>>,
 ) -> Result<PerChannel<Option<String>>, Fault> {
     let mut found = PerChannel::default();
-    let known: Vec<&str> = addresses.iter().filter_map(|(_, a)| a.as_ref()).map(Address::as_str).collect();
-    if known.is_empty() {
-        return Ok(found);
-    }
-    let sql = format!(
-        "SELECT address, channel, sender, reason FROM suppressions \
-         WHERE tenant IN ('', $1) AND address IN ({})",
-        placeholders(2, known.len())
-    );
-    let mut values = values![tenant];
-    values.extend(known.into_iter().map(Into::into));
-    for row in link.rows(AssertSqlSafe(sql), values).await? {
-        let (address, channel, sender) = (row.text(0)?, rows::channel(&row.text(1)?)?, row.text(2)?);
-        let ours = sender.is_empty() || Some(sender.as_str()) == senders[channel].as_deref();
-        if ours && addresses[channel].as_ref().is_some_and(|a| a.as_str() == address) {
-            found[channel] = Some(row.text(3)?);
-        }
+    for (channel, address) in addresses.iter() {
+        let Some(address) = address else { continue };
+        let sender = senders[channel].as_deref();
+        let asked = Asked { tenant, channel, address: address.as_str(), sender, driver: "" };
+        found[channel] = refusals::refusal(link, &asked).await?;
     }
     Ok(found)
 }

@@ -17,20 +17,50 @@ use crate::domain::{
     money::MicroEuros,
 };
 
+mod acts;
 mod attempts;
+mod audit;
+mod backup;
+mod broadcasts;
+mod caps;
 mod connect;
+mod contacts;
+mod counters;
 mod database;
+mod engagement;
+mod evidence;
+mod figures;
 mod files;
 mod intake;
 mod knowledge;
+mod life;
+mod limits;
 mod open;
 mod queue;
+mod receipts;
 mod records;
+mod refusals;
+mod reported;
 mod rows;
 mod schema;
+mod steps;
+mod suppressions;
+mod tracking;
 mod writer;
 
+pub use acts::{Act, Acted, Acts, By};
+pub use audit::Finding;
+pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessage, RowNote, RowRecord};
+pub use caps::Caps;
+pub use contacts::{Contacts, Heard};
+pub use engagement::{Engaged, Engagement};
+pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
+pub use life::{Forgotten, Keep, Life};
+pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
+pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
+pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
+pub use tracking::{KnownLink, Links};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,10 +118,20 @@ pub struct Claimed {
     pub plan: Plan,
     /// Index into the plan's hops.
     pub hop: u16,
-    /// Attempts made so far, over all hops, and on this hop.
+    /// Attempts that count so far, over all hops, and on this hop.
     pub attempts: u16,
     pub attempts_on_hop: u16,
+    /// Attempts made so far, those that do not count included: the last one's number.
+    pub made: u16,
+    /// How often the provider was asked what became of the last attempt.
+    pub polls: u16,
     pub resend_used: bool,
+    /// It was sent, and is to go once more by its escalation's hop.
+    pub escalated: bool,
+    /// Where it was sent and waits for an answer: what people did with it and what receipts said, by name.
+    pub echoes: Vec<String>,
+    /// The person wrote to this hop's sender within the last 24 hours.
+    pub in_service_window: bool,
     pub accepted_at: DateTime<Utc>,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
@@ -102,8 +142,10 @@ pub struct Claimed {
 pub enum Due {
     /// To be sent.
     Send,
-    /// Its last attempt ended unknown and its settling window is over.
+    /// Its last attempt ended unknown: the provider is to be asked, or the settling window is over.
     Settle,
+    /// It was sent, and its time to be answered is over.
+    Escalate,
 }
 
 /// What `record_intent` found in the transaction that it wrote in.
@@ -113,6 +155,12 @@ pub enum Intent {
     Recorded(OpenAttempt),
     /// The address refused this sender since.
     Suppressed(String),
+    /// It costs more than one message may.
+    TooDear(String),
+    /// A budget is used up: of the month or of the day, and whether the next one can be waited for.
+    OverBudget { reason: String, monthly: bool, waits: bool },
+    /// The person was written to as often as they may be.
+    TooOften(String),
     /// Another holder has it, or it was cancelled.
     Lost,
 }
@@ -130,12 +178,25 @@ pub struct IntentRecord {
     pub attempt: AttemptId,
     pub channel: Channel,
     pub driver: String,
+    /// The driver's, whose names for messages belong to one attempt each; empty: they are not looked at.
+    pub credential: String,
     pub address: Address,
     pub from: Option<String>,
     pub cost: MicroEuros,
     /// The tenant's local day, for its budgets.
     pub day: NaiveDate,
     pub at: DateTime<Utc>,
+    /// What may not be passed, as the policy has it now.
+    pub limits: IntentLimits,
+}
+
+/// What became of an outcome that was handed in under a lease that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Done,
+    /// The provider's name for the message belongs to another attempt: nothing was written, the outcome is not to be
+    /// believed (reliability.md F39).
+    IdTaken,
 }
 
 #[async_trait]
@@ -148,7 +209,7 @@ pub trait Queue: Send + Sync {
         lease_seconds: u32,
         most: u32,
     ) -> Result<Vec<Claimed>>;
-    /// Opens an attempt: the fence, the suppressions and "no other open attempt" are checked in the same
+    /// Opens an attempt: the fence, the suppressions, the limits and "no other open attempt" are checked in the same
     /// transaction. From here on a crash leaves the attempt unknown.
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent>;
     /// The attempt's outcome and the message's next step, together. With a stale fence the outcome settles its
@@ -160,7 +221,7 @@ pub trait Queue: Send + Sync {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<()>;
+    ) -> Result<Settled>;
     /// An attempt that ended before its intent, because nothing could have been delivered yet (a refusal at RCPT,
     /// a link that failed): the attempt, its outcome and the next step in one transaction, so that no crash can
     /// leave such an attempt unknown. Refused as `record_intent` refuses.
@@ -287,5 +348,43 @@ pub trait PolicyVersions: Send + Sync {
 }
 
 /// Everything at once, for the place that puts the parts together.
-pub trait Store: Intake + Queue + Records + Knowledge + Keys + PolicyVersions {}
-impl<T: Intake + Queue + Records + Knowledge + Keys + PolicyVersions> Store for T {}
+pub trait Store:
+    Intake
+    + Links
+    + Life
+    + Queue
+    + Records
+    + Knowledge
+    + Keys
+    + PolicyVersions
+    + Acts
+    + Life
+    + Receipts
+    + Engagement
+    + Contacts
+    + Suppressions
+    + Caps
+    + Numbers
+    + Broadcasts
+{
+}
+impl<T> Store for T where
+    T: Intake
+        + Links
+        + Life
+        + Queue
+        + Records
+        + Knowledge
+        + Keys
+        + PolicyVersions
+        + Acts
+        + Life
+        + Receipts
+        + Engagement
+        + Contacts
+        + Suppressions
+        + Caps
+        + Numbers
+        + Broadcasts
+{
+}

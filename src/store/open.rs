@@ -195,6 +195,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .pragma("wal_autocheckpoint", LOG_PAGES)
+            .pragma("secure_delete", "ON")
             .pragma("cache_size", "-65536");
         let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
@@ -256,7 +257,7 @@ async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = Link::Sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
+        if let Err(error) = Link::sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
             tracing::debug!(?error, "the database's log was not folded in this time");
         }
     }

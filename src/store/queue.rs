@@ -10,16 +10,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, SqlStore, StoreError,
+    Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
-    database::{Fault, Link, Value, placeholders, values},
+    contacts,
+    database::{Fault, Link, Row, Value, placeholders, values},
     rows,
     writer::Operation,
 };
-use crate::domain::{
-    delivery::{Attempt, Next, Outcome, Plan, Status},
-    ids::{AttemptId, MessageId},
-    message::MessageRequest,
+use crate::{
+    domain::{
+        channel::Channel,
+        delivery::{Attempt, Next, Outcome, Plan, Status},
+        ids::{AttemptId, MessageId},
+        message::MessageRequest,
+    },
+    failpoint,
 };
 
 /// A message is left to a person once its count of crashes is this: after three crashes of a worker that had
@@ -47,7 +52,7 @@ impl Queue for SqlStore {
         if taken.is_empty() {
             return Ok(Vec::new());
         }
-        let (claimed, unreadable) = self.load(taken).await?;
+        let (claimed, unreadable) = self.load(taken, now).await?;
         for (id, fence, why) in unreadable {
             tracing::error!(message = %id, %why, "a message does not read back; it is set aside");
             self.writer()?.run(SetAside { id, fence, now }).await?;
@@ -66,9 +71,9 @@ impl Queue for SqlStore {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<()> {
-        let held = self.writer()?.run(Settle::new(claimed, attempt, outcome, next, now)?).await?;
-        if held { Ok(()) } else { Err(StoreError::LeaseLost(claimed.id)) }
+    ) -> Result<Settled> {
+        let settle = Settle::new(claimed, attempt, outcome, next, now)?;
+        self.writer()?.run(settle).await?.ok_or(StoreError::LeaseLost(claimed.id))
     }
 
     async fn record_unsent(
@@ -126,10 +131,34 @@ struct Taken {
     lease_until: DateTime<Utc>,
     status: Status,
     hop: u16,
-    attempts: u16,
+    made: u16,
+    waived: u16,
     attempts_on_hop: u16,
+    polls: u16,
     resend_used: bool,
+    escalated: bool,
     accepted_at: DateTime<Utc>,
+    deadline: Option<DateTime<Utc>>,
+}
+
+impl Taken {
+    fn read(row: &Row) -> Result<Self, Fault> {
+        Ok(Self {
+            id: rows::parsed(row.text(0)?, MessageId::parse)?,
+            fence: row.int(1)?,
+            lease_until: rows::instant(row.int(2)?)?,
+            status: rows::status(&row.text(3)?)?,
+            hop: rows::small(row.int(4)?)?,
+            made: rows::small(row.int(5)?)?,
+            waived: rows::small(row.int(6)?)?,
+            attempts_on_hop: rows::small(row.int(7)?)?,
+            polls: rows::small(row.int(8)?)?,
+            resend_used: row.int(9)? != 0,
+            escalated: row.maybe_text(10)?.is_some(),
+            accepted_at: rows::instant(row.int(11)?)?,
+            deadline: rows::maybe_instant(row.maybe_int(12)?)?,
+        })
+    }
 }
 
 struct Claim {
@@ -144,7 +173,8 @@ macro_rules! claim_sql {
     ($which:literal, $order:literal, $locking:literal) => {
         concat!(
             "WITH picked AS MATERIALIZED (SELECT m.id FROM messages m \
-             WHERE m.due_at <= $1 AND m.status IN ('queued', 'held', 'retrying', 'unknown') \
+             WHERE m.due_at <= $1 \
+             AND m.status IN ('queued', 'held', 'retrying', 'unknown', 'sent', 'delivered') \
              AND m.crashes ", $which, " AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
              WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
              AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
@@ -152,15 +182,20 @@ macro_rules! claim_sql {
              ORDER BY ", $order, "m.due_at LIMIT $4 ",
             $locking,
             ") UPDATE messages SET fence = fence + 1, lease_owner = $2, lease_until = $3, due_at = NULL, \
-             status = CASE WHEN status = 'unknown' THEN 'unknown' ELSE 'sending' END \
+             status = CASE WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
              WHERE id IN (SELECT id FROM picked) \
-             RETURNING id, fence, lease_until, status, hop, attempts, hop_attempts, resend_used, accepted_at"
+             RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
+             escalated_from, accepted_at, deadline"
         )
     };
 }
 
 impl Operation for Claim {
     type Answer = Vec<Taken>;
+
+    fn name(&self) -> &'static str {
+        "claim"
+    }
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
         let left = lapsed(link, None, self.now, "m.open_attempt IS NULL").await?;
@@ -179,20 +214,10 @@ impl Operation for Claim {
             (true, true) => claim_sql!("> 0", "m.crashes DESC, ", "FOR UPDATE OF m SKIP LOCKED"),
         };
         let values = values![self.now, self.worker.as_str(), self.lease_until, most];
-        let mut taken = Vec::new();
-        for row in link.rows(sql, values).await? {
-            taken.push(Taken {
-                id: rows::parsed(row.text(0)?, MessageId::parse)?,
-                fence: row.int(1)?,
-                lease_until: rows::instant(row.int(2)?)?,
-                status: rows::status(&row.text(3)?)?,
-                hop: rows::small(row.int(4)?)?,
-                attempts: rows::small(row.int(5)?)?,
-                attempts_on_hop: rows::small(row.int(6)?)?,
-                resend_used: row.int(7)? != 0,
-                accepted_at: rows::instant(row.int(8)?)?,
-            });
-        }
+        failpoint::hit("claim.pre");
+        let found = link.rows(sql, values).await?;
+        failpoint::hit("claim.locked");
+        let mut taken = found.iter().map(Taken::read).collect::<Result<Vec<_>, Fault>>()?;
         taken.sort_by_key(|t| t.id);
         Ok(taken)
     }
@@ -201,7 +226,7 @@ impl Operation for Claim {
 impl SqlStore {
     /// Bodies and last attempts of what was claimed, read beside the writer: bodies never change, and the rest is
     /// ours while the lease lasts.
-    async fn load(&self, taken: Vec<Taken>) -> Result<(Vec<Claimed>, Vec<Unreadable>)> {
+    async fn load(&self, taken: Vec<Taken>, now: DateTime<Utc>) -> Result<(Vec<Claimed>, Vec<Unreadable>)> {
         let mut reader = self.reader().await?;
         let mut link = reader.link();
         let ids: Vec<MessageId> = taken.iter().map(|t| t.id).collect();
@@ -209,7 +234,7 @@ impl SqlStore {
         for row in of_messages(&mut link, "SELECT message_id, request, plan FROM bodies", &ids, "").await? {
             bodies.insert(row.text(0)?, (row.text(1)?, row.maybe_text(2)?));
         }
-        let tried: Vec<MessageId> = taken.iter().filter(|t| t.attempts > 0).map(|t| t.id).collect();
+        let tried: Vec<MessageId> = taken.iter().filter(|t| t.made > 0).map(|t| t.id).collect();
         let mut last: HashMap<MessageId, Attempt> = HashMap::new();
         let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
         for row in of_messages(&mut link, &sql, &tried, " ORDER BY number").await? {
@@ -226,8 +251,46 @@ impl SqlStore {
                 Err(fault) => unreadable.push((t.id, t.fence, StoreError::from(fault).to_string())),
             }
         }
+        echoes(&mut link, &mut claimed).await?;
+        service_windows(&mut link, &mut claimed, now).await?;
         Ok((claimed, unreadable))
     }
+}
+
+/// What was done with the messages that wait for an answer, by people only, and what their receipts came to.
+async fn echoes(link: &mut Link<'_>, claimed: &mut [Claimed]) -> Result<(), Fault> {
+    let waiting: Vec<MessageId> = claimed.iter().filter(|c| c.due == Due::Escalate).map(|c| c.id).collect();
+    for (select, tail) in [
+        ("SELECT message_id, name FROM engagement", " AND machine = 0"),
+        ("SELECT message_id, receipt FROM attempts", " AND receipt IN ('delivered', 'read')"),
+    ] {
+        for row in of_messages(link, select, &waiting, tail).await? {
+            let id = row.text(0)?;
+            if let Some(claim) = claimed.iter_mut().find(|c| c.id.to_string() == id) {
+                claim.echoes.push(row.text(1)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether people wrote lately to the senders that write to them by WhatsApp.
+async fn service_windows(
+    link: &mut Link<'_>,
+    claimed: &mut [Claimed],
+    now: DateTime<Utc>,
+) -> Result<(), Fault> {
+    for claim in claimed.iter_mut() {
+        let Some(hop) = claim.plan.hops.get(usize::from(claim.hop)) else { continue };
+        if hop.channel != Channel::WhatsApp {
+            continue;
+        }
+        let (tenant, from) = (&claim.request.tenant, hop.from.as_deref());
+        let window =
+            contacts::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
+        claim.in_service_window = window;
+    }
+    Ok(())
 }
 
 type Unreadable = (MessageId, i64, String);
@@ -239,18 +302,29 @@ fn read_body(body: Option<(String, Option<String>)>) -> Result<(MessageRequest, 
 }
 
 impl Taken {
-    fn with(self, request: MessageRequest, plan: Plan, last_attempt: Option<Attempt>) -> Claimed {
+    fn with(self, request: MessageRequest, mut plan: Plan, last_attempt: Option<Attempt>) -> Claimed {
+        // Later than planned where a person gave it more time.
+        plan.deadline = self.deadline.map_or(plan.deadline, |until| until.max(plan.deadline));
         Claimed {
             id: self.id,
             fence: self.fence,
             lease_until: self.lease_until,
-            due: if self.status == Status::Unknown { Due::Settle } else { Due::Send },
+            due: match self.status {
+                Status::Unknown => Due::Settle,
+                Status::Sent | Status::Delivered => Due::Escalate,
+                _ => Due::Send,
+            },
             request,
             plan,
             hop: self.hop,
-            attempts: self.attempts,
+            attempts: self.made.saturating_sub(self.waived),
             attempts_on_hop: self.attempts_on_hop,
+            made: self.made,
+            polls: self.polls,
             resend_used: self.resend_used,
+            escalated: self.escalated,
+            echoes: Vec::new(),
+            in_service_window: false,
             accepted_at: self.accepted_at,
             last_attempt,
         }
@@ -264,7 +338,7 @@ pub(super) async fn of_messages(
     select: &str,
     ids: &[MessageId],
     tail: &str,
-) -> Result<Vec<super::database::Row>, Fault> {
+) -> Result<Vec<Row>, Fault> {
     let Some(last) = ids.last() else { return Ok(Vec::new()) };
     let count = ids.len().next_power_of_two();
     let sql = format!("{select} WHERE message_id IN ({}){tail}", placeholders(1, count));
@@ -284,7 +358,7 @@ enum Suspects {
 impl Claim {
     async fn suspects(&self, link: &mut Link<'_>) -> Result<Suspects, Fault> {
         let due = "SELECT COUNT(*) FROM messages WHERE due_at <= $1 AND crashes > 0 \
-                   AND status IN ('queued', 'held', 'retrying', 'unknown')";
+                   AND status IN ('queued', 'held', 'retrying', 'unknown', 'sent', 'delivered')";
         if count(link, due, values![self.now]).await? == 0 {
             return Ok(Suspects::None);
         }
@@ -318,8 +392,8 @@ async fn give_back(link: &mut Link<'_>, left: Vec<Lapsed>, now: DateTime<Utc>) -
     for lapsed in left {
         let sql = "UPDATE messages SET crashes = $3, fence = fence + 1, lease_owner = NULL, \
              lease_until = NULL, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
-             status = CASE WHEN $4 = 1 THEN 'quarantined' WHEN status = 'unknown' THEN 'unknown' \
-             ELSE 'queued' END WHERE id = $1";
+             status = CASE WHEN $4 = 1 THEN 'quarantined' \
+             WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'queued' END WHERE id = $1";
         let poison = lapsed.is_poison();
         link.run(sql, values![lapsed.id.as_str(), now, lapsed.crashes, i64::from(poison)]).await?;
         if poison {
@@ -355,7 +429,7 @@ async fn lapsed(
         values.push(owner.into());
     }
     let found = link.rows(AssertSqlSafe(sql), values).await?;
-    let read = |row: &super::database::Row| {
+    let read = |row: &Row| {
         let (before, in_company) = (row.int(1)?, row.int(2)? != 0);
         let crashes = if in_company { before.max(1) } else { before.max(1) + 1 };
         Ok(Lapsed { id: row.text(0)?, crashes })
@@ -403,7 +477,7 @@ impl Operation for Recover {
                        WHERE message_id = $1 AND status = 'intent'";
             link.run(sql, values![lapsed.id.as_str(), self.now]).await?;
             let sql = "UPDATE messages SET crashes = $3, fence = fence + 1, lease_owner = NULL, \
-                 lease_until = NULL, open_attempt = NULL, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
+                 lease_until = NULL, open_attempt = NULL, polls = 0, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
                  status = CASE WHEN $4 = 1 THEN 'quarantined' ELSE 'unknown' END WHERE id = $1";
             let poison = lapsed.is_poison();
             let values = values![lapsed.id.as_str(), self.settle_at, lapsed.crashes, i64::from(poison)];

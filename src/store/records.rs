@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Cancelled, Records, Result, Search, SqlStore,
     database::{Fault, Link, Value, values},
-    queue::{event, of_messages},
+    queue::of_messages,
     rows,
     writer::Operation,
 };
@@ -140,17 +140,6 @@ impl Operation for Cancel {
     type Answer = Option<Cancelled>;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Option<Cancelled>, Fault> {
-        let sql = "UPDATE messages SET status = 'cancelled', status_reason = NULL, due_at = NULL, \
-                   fence = fence + 1 WHERE id = $1 AND tenant = $2 \
-                   AND status IN ('queued', 'held', 'retrying') AND lease_owner IS NULL";
-        if link.run(sql, values![self.id, &self.tenant]).await? > 0 {
-            event(link, &self.id.to_string(), self.now, "cancelled", None).await?;
-            return Ok(Some(Cancelled::Done));
-        }
-        let sql = "SELECT status FROM messages WHERE id = $1 AND tenant = $2";
-        match link.row(sql, values![self.id, &self.tenant]).await? {
-            None => Ok(None),
-            Some(row) => Ok(Some(Cancelled::TooLate(rows::status(&row.text(0)?)?))),
-        }
+        super::acts::cancel(link, Some(&self.tenant), self.id, None, self.now).await
     }
 }

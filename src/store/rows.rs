@@ -6,8 +6,12 @@
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::database::{Fault, Row, Value, values};
+use super::{
+    counters::Labels,
+    database::{Fault, Row, Value, values},
+};
 use crate::domain::{
+    self,
     channel::Channel,
     decision::Decision,
     delivery::{
@@ -23,7 +27,28 @@ pub(super) struct Unwritable(pub(super) String);
 
 /// What a new row of `messages` says; the rest are the defaults.
 pub(super) const NEW_MESSAGE_COLUMNS: &str = "id, tenant, recipient, status, status_reason, class, origin, \
-     accepted_at, due_at, deadline, ordering_key";
+     accepted_at, due_at, deadline, ordering_key, day, kind, template, variant, campaign, campaign_row, chosen, \
+     segments, always_sms";
+
+/// What a new message is counted under.
+pub(super) fn labels(message: &NewMessage) -> Labels {
+    let (request, counting) = (&message.request, &message.counting);
+    Labels {
+        tenant: request.tenant.to_string(),
+        day: counting.day.map(|day| day.format("%Y-%m-%d").to_string()).unwrap_or_default(),
+        kind: request.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        template: request.content.template.clone().unwrap_or_default(),
+        campaign: counting.broadcast.map(|(id, _)| id.to_string()).unwrap_or_default(),
+        variant: message.decision.variant.clone().unwrap_or_default(),
+    }
+}
+
+/// The SMS segments of what would go by SMS.
+fn segments(message: &NewMessage) -> u32 {
+    let sms = message.plan.iter().flat_map(|plan| &plan.hops).find(|hop| hop.channel == Channel::Sms);
+    let rendered = sms.and_then(|hop| hop.rendered.as_ref()).map(|rendered| rendered.body.as_str());
+    domain::segments::segments(rendered.unwrap_or(&message.request.content.body)).1
+}
 
 pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
     let request = &message.request;
@@ -35,6 +60,7 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
         }
         _ => None,
     };
+    let labels = labels(message);
     values![
         message.id,
         &request.tenant,
@@ -47,6 +73,15 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
         due,
         message.plan.as_ref().map(|plan| plan.deadline),
         request.ordering_key.as_deref(),
+        labels.day,
+        labels.kind,
+        labels.template,
+        labels.variant,
+        labels.campaign,
+        message.counting.broadcast.map_or(0, |(_, row)| row),
+        message.decision.chosen.map_or("", Channel::as_str),
+        segments(message),
+        message.decision.channel(Channel::Sms).cost,
     ]
 }
 
@@ -64,7 +99,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, Unwritable> {
     serde_json::to_string(value).map_err(|error| Unwritable(error.to_string()))
 }
 
-fn from_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Fault> {
+pub(super) fn from_json<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|error| {
         // Category and place only: the message of a serde error quotes the text.
         Fault::Corrupt(format!("{what}: {:?} at column {}", error.classify(), error.column()))
@@ -148,6 +183,10 @@ pub(super) fn plan(json: &str) -> Result<Plan, Fault> {
     from_json(json, "a plan")
 }
 
+pub(super) fn attempt_error(json: &str) -> Result<AttemptError, Fault> {
+    from_json(json, "an attempt's error")
+}
+
 /// The columns that `attempt` reads.
 pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, status, started_at, \
      finished_at, provider_message_id, error, cost";
@@ -155,8 +194,7 @@ pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, 
 /// An attempt, with the message that it belongs to.
 pub(super) fn attempt(row: &Row) -> Result<(MessageId, Attempt), Fault> {
     let word = row.text(6)?;
-    let error: Option<AttemptError> =
-        row.maybe_text(10)?.map(|text| from_json(&text, "an attempt's error")).transpose()?;
+    let error: Option<AttemptError> = row.maybe_text(10)?.map(|text| attempt_error(&text)).transpose()?;
     let attempt = Attempt {
         id: parsed(row.text(1)?, AttemptId::parse)?,
         number: small(row.int(2)?)?,

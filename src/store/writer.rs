@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Acceptance, Result, StoreError,
     connect::Session,
+    counters,
     database::{Fault, Link},
     intake::{self, Offer},
 };
@@ -23,6 +24,10 @@ use super::{
 /// A change of the database that is whole in itself. It may be run again after a rollback.
 pub(super) trait Operation: Send + Sync + 'static {
     type Answer: Send + 'static;
+    /// The family of failpoints around the commit that holds it (`NAME.pre_commit`); empty: none.
+    fn name(&self) -> &'static str {
+        ""
+    }
     fn apply(&self, link: &mut Link<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 }
 
@@ -31,6 +36,7 @@ pub(super) trait Operation: Send + Sync + 'static {
 trait Job: Send {
     async fn apply(&mut self, link: &mut Link<'_>) -> Result<(), Fault>;
     fn answer(self: Box<Self>, verdict: Result<()>);
+    fn name(&self) -> &'static str;
 }
 
 struct Waiting<O: Operation> {
@@ -51,6 +57,10 @@ impl<O: Operation> Job for Waiting<O> {
         let Waiting { answer, caller, .. } = *self;
         // A caller that went away meanwhile misses nothing that the database does not know.
         let _ = caller.send(verdict.and_then(|()| answer.ok_or_else(lost)));
+    }
+
+    fn name(&self) -> &'static str {
+        self.operation.name()
     }
 }
 
@@ -306,6 +316,7 @@ impl Task {
             let lost = self.session.roll_back(&fault).await;
             return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
         }
+        failpoints(batch, "pre_commit");
         if let Err(fault) = self.session.commit().await {
             // PostgreSQL's word that it refused to commit is a rollback; no word at all is not.
             let refused = self.session.is_postgres()
@@ -316,9 +327,26 @@ impl Task {
             }
             return Err(Trouble::Commit(StoreError::from(fault).to_string()));
         }
+        failpoints(batch, "post_commit");
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.operations.fetch_add(operations, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Passes the points of each operation in the batch; nothing at all unless they are built in.
+fn failpoints(batch: &[Item], moment: &str) {
+    if !cfg!(feature = "failpoints") {
+        return;
+    }
+    for item in batch {
+        let name = match item {
+            Item::Accept(..) => "accept",
+            Item::Other(job) => job.name(),
+        };
+        if !name.is_empty() {
+            crate::failpoint::hit(&format!("{name}.{moment}"));
+        }
     }
 }
 
@@ -342,7 +370,7 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
             job.apply(link).await?;
         }
     }
-    Ok(())
+    counters::write(link).await
 }
 
 fn answer(batch: Vec<Item>, verdict: &Result<()>) {

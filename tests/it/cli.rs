@@ -18,6 +18,7 @@ use crate::support::{
     policies,
 };
 
+mod upkeep;
 mod versions;
 
 const NIGHT: &str = "2025-11-14T23:00:00+01:00";

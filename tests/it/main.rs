@@ -7,6 +7,7 @@ mod documents;
 mod drivers;
 mod flips;
 mod points;
+mod public;
 mod sandbox;
 mod static_check;
 

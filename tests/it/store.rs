@@ -7,8 +7,11 @@ mod delivery;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
+mod life;
 mod messages;
 mod recovery;
+mod settling;
+mod upkeep;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
 macro_rules! on_both {

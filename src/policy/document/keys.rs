@@ -55,6 +55,8 @@ pub enum Shape {
     },
     /// A list of drivers' names.
     Drivers,
+    /// A list of hosts' names.
+    Hosts,
     /// A list of whole numbers of seconds.
     Delays,
     /// One value for all priorities, or a table by priority.
@@ -166,9 +168,11 @@ pub const POLICY: &[Key] = &[
         "What to do when a provider never said whether it took the message.",
     ),
     key("budget", Shape::Section(BUDGET), "Limits of money, in euros."),
+    key("caps", Shape::Section(CAPS), "How many messages one person gets at most."),
     key("consent", Shape::Section(CONSENT), "Whose agreement is needed."),
     key("retention", Shape::Section(RETENTION), "When messages are forgotten."),
     key("learning", Shape::Section(LEARNING), "What is learned from what came back."),
+    key("tracking", Shape::Section(TRACKING), "Whose links tell that they were followed."),
     key("strategies", Shape::Strategies, "Use cases; the first whose `when` holds counts."),
     key(
         "variants",
@@ -273,6 +277,24 @@ const ORIGIN: &[Key] = &[
     key("monthly", LIMIT, "Euros a calendar month for this origin."),
 ];
 
+const CAP_LIMIT: Shape = Shape::Whole { min: 1, max: 10_000, none: true };
+const PER_DAY: &str = "Messages to one person within 24 hours.";
+const PER_WEEK: &str = "Messages to one person within 7 days.";
+
+const CAPS: &[Key] = &[
+    key("per_day", CAP_LIMIT, PER_DAY),
+    key("per_week", CAP_LIMIT, PER_WEEK),
+    optional("appointment", Shape::Section(CAP_OF_TYPE), "The same for appointments alone."),
+    optional("notification", Shape::Section(CAP_OF_TYPE), "The same for notifications alone."),
+    optional("marketing", Shape::Section(CAP_OF_TYPE), "The same for marketing alone."),
+    optional("survey", Shape::Section(CAP_OF_TYPE), "The same for surveys alone."),
+    optional("document", Shape::Section(CAP_OF_TYPE), "The same for documents alone."),
+    optional("general", Shape::Section(CAP_OF_TYPE), "The same for general messages alone."),
+];
+
+const CAP_OF_TYPE: &[Key] =
+    &[optional("per_day", CAP_LIMIT, PER_DAY), optional("per_week", CAP_LIMIT, PER_WEEK)];
+
 const CONSENT: &[Key] = &[
     key("marketing_required", Shape::Bool, "true: marketing goes only to people who agreed."),
     key(
@@ -293,6 +315,12 @@ const LEARNING: &[Key] = &[
     key("analytics", Shape::Bool, "Whether figures are kept."),
     key("track_engagement", Shape::Bool, "Whether opens, clicks and answers are recorded."),
 ];
+
+const TRACKING: &[Key] = &[key(
+    "hosts",
+    Shape::Hosts,
+    "The only hosts whose links in emails are led through the public listener; []: any.",
+)];
 
 /// One `[[strategies]]` entry.
 pub const STRATEGY: &[Key] = &[

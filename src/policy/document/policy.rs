@@ -15,16 +15,16 @@ use crate::{
         channel::{Channel, PerChannel},
         delivery::OnUnknown,
         ids::CriterionName,
-        message::{Origin, Priority},
+        message::{MessageKind, Origin, Priority},
         money::MicroEuros,
         time::{self, QuietHours},
     },
     policy::{
         diagnostic::Diagnostic,
         settings::{
-            BudgetPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy, LearningPolicy,
-            OnLimit, OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy, RetryPolicy, Scoring,
-            TenantPolicy,
+            BudgetPolicy, Cap, CapsPolicy, ChannelTerms, ConsentPolicy, DeadlinePolicy, FallbackPolicy,
+            LearningPolicy, OnLimit, OriginBudget, QuietAction, QuietHoursPolicy, RetentionPolicy,
+            RetryPolicy, Scoring, TenantPolicy,
         },
     },
 };
@@ -140,9 +140,11 @@ impl<'a> Pick<'a> {
             })
         });
         let budget = self.budget();
+        let caps = self.caps();
         let consent = self.consent();
         let retention = self.retention();
         let learning = self.learning();
+        let tracking_hosts = self.tracking_hosts();
         let variant = self.text_or_none("variant");
         Some(TenantPolicy {
             time_zone: time_zone?,
@@ -158,9 +160,11 @@ impl<'a> Pick<'a> {
             deadline: deadline?,
             on_unknown: on_unknown?,
             budget: budget?,
+            caps: caps?,
             consent: consent?,
             retention: retention?,
             learning: learning?,
+            tracking_hosts: tracking_hosts?,
             strategies: self.merged.strategies().iter().map(|(entry, _)| entry.rule.clone()).collect(),
             variants: self.variants(criteria),
             split: match self.value("split") {
@@ -237,11 +241,7 @@ impl<'a> Pick<'a> {
                 delivery_seconds.insert(*priority, seconds);
             }
         }
-        let max_length = self.get(&at("max_length"), |v| match v {
-            Value::Whole(n) => u32::try_from(*n).ok().map(Some),
-            Value::Nothing => Some(None),
-            _ => None,
-        });
+        let max_length = self.limit(&at("max_length"));
         let rich_media = self.bool(&at("rich_media"));
         let attachments = self.bool(&at("attachments"));
         let attachment_bytes_max = self.whole(&at("attachment_bytes_max"));
@@ -338,6 +338,33 @@ impl<'a> Pick<'a> {
         })
     }
 
+    /// `[caps]`, and the limits of `[caps.TYPE]`.
+    fn caps(&mut self) -> Option<CapsPolicy> {
+        let per_day = self.limit("caps.per_day");
+        let per_week = self.limit("caps.per_week");
+        let mut of_type = BTreeMap::new();
+        for kind in MessageKind::ALL {
+            let own = |key: &str| match self.value(&format!("caps.{kind}.{key}")) {
+                Some(Value::Whole(n)) => u32::try_from(*n).ok(),
+                _ => None,
+            };
+            let cap = Cap { per_day: own("per_day"), per_week: own("per_week") };
+            if cap != Cap::default() {
+                of_type.insert(*kind, cap);
+            }
+        }
+        Some(CapsPolicy { all: Cap { per_day: per_day?, per_week: per_week? }, of_type })
+    }
+
+    /// A whole number, or `Some(None)` where it is `"none"`.
+    fn limit(&mut self, path: &str) -> Option<Option<u32>> {
+        self.get(path, |v| match v {
+            Value::Whole(n) => u32::try_from(*n).ok().map(Some),
+            Value::Nothing => Some(None),
+            _ => None,
+        })
+    }
+
     fn consent(&mut self) -> Option<ConsentPolicy> {
         let marketing_required = self.bool("consent.marketing_required");
         let opt_in_recorded = self.word("consent.opt_in", |word| Some(word == "recorded"));
@@ -348,6 +375,10 @@ impl<'a> Pick<'a> {
         let content_days = self.whole("retention.content_days");
         let message_days = self.whole("retention.message_days");
         Some(RetentionPolicy { content_days: content_days?, message_days: message_days? })
+    }
+
+    fn tracking_hosts(&mut self) -> Option<Vec<String>> {
+        self.get("tracking.hosts", |v| if let Value::Texts(hosts) = v { Some(hosts.clone()) } else { None })
     }
 
     fn learning(&mut self) -> Option<LearningPolicy> {

@@ -78,6 +78,7 @@ pub fn read(shape: &Shape, value: &DeValue<'_>) -> Result<Value, Misfit> {
         },
         Shape::Channels { empty } => read_channels(value, *empty),
         Shape::Drivers => read_drivers(value),
+        Shape::Hosts => read_hosts(value),
         Shape::Delays => read_delays(value),
         Shape::ByPriority(inner) => read(inner, value),
         Shape::Section(_) | Shape::Named(..) | Shape::Split => {
@@ -405,6 +406,19 @@ fn read_drivers(value: &DeValue<'_>) -> Result<Value, Misfit> {
         }
         None => Err(Misfit::new("wrong-type", expected)),
     }
+}
+
+fn read_hosts(value: &DeValue<'_>) -> Result<Value, Misfit> {
+    let expected = "a list of at most 100 hosts' names, such as [\"www.example.com\"]";
+    let wrong = || Misfit::new("wrong-type", expected);
+    let items = value.as_array().ok_or_else(wrong)?;
+    let names: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+    let names = names.ok_or_else(wrong)?;
+    let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if names.len() > 100 || !names.iter().all(|name| name.len() <= 253 && name.split('.').all(label)) {
+        return Err(Misfit::new("bad-name", expected).hint("without https://, port or path"));
+    }
+    Ok(Value::Texts(names.into_iter().map(str::to_ascii_lowercase).collect()))
 }
 
 fn read_delays(value: &DeValue<'_>) -> Result<Value, Misfit> {

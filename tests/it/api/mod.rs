@@ -2,7 +2,7 @@
 //! with their limits.
 
 mod faults;
-mod house;
+pub(crate) mod house;
 mod idempotency;
 mod keys;
 mod routes;

@@ -1,7 +1,9 @@
 //! Messages from the queue to their end: the worker with the real store, a clock set by hand, and a driver that
 //! does what it is told. Each test ends with the store's auditor.
 
+mod later;
 mod loops;
+mod money;
 mod scripted;
 
 use std::sync::Arc;
@@ -187,11 +189,13 @@ async fn an_unknown_outcome_is_resent_once_and_never_elsewhere() {
     desk.accept(&new).await;
     desk.work_at(0).await;
     let record = desk.record(&new).await;
-    assert_eq!((record.status, record.due_at), (Status::Unknown, Some(at(300))));
+    assert_eq!((record.status, record.due_at), (Status::Unknown, Some(at(15))));
     assert_eq!(desk.work_to_the_end(&new).await, [0, 300]);
     let record = desk.record(&new).await;
     assert_eq!((record.status, record.possible_duplicate), (Status::Unresolved, true));
     assert_eq!(driver.sent(), [(Channel::Sms, 1), (Channel::Sms, 2)]);
+    // The provider was asked three times about each before anything followed.
+    assert_eq!(*driver.asked.lock().unwrap(), [1, 1, 1, 2, 2, 2]);
     desk.end().await;
 }
 

@@ -10,13 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use channel_orchestrator::{
-    channels::{Driver, Outbound, PrepareError, Prepared},
+    channels::{Driver, Found, LookUp, Outbound, PrepareError, Prepared},
     domain::{
         channel::Channel,
         delivery::{AttemptError, ErrorClass, Next, Outcome},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, SqlStore, StoreError},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError},
 };
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore};
@@ -25,6 +25,8 @@ use tokio::sync::{Notify, Semaphore};
 #[derive(Clone)]
 pub enum Do {
     Accept,
+    /// Accepts under this name.
+    AcceptAs(&'static str),
     /// Fails before the last step.
     Early(ErrorClass),
     /// Fails in the last step.
@@ -46,6 +48,9 @@ pub enum Do {
 pub struct Scripted {
     name: String,
     script: Mutex<VecDeque<Do>>,
+    /// What it answers when it is asked about an attempt, and when it was asked, by attempt.
+    pub found: Mutex<VecDeque<Found>>,
+    pub asked: Mutex<Vec<u16>>,
     /// What it was asked to send, by channel and attempt, last steps only.
     sent: Arc<Mutex<Vec<(Channel, u16)>>>,
     /// Rung when an attempt reaches a step that hangs or waits.
@@ -64,6 +69,8 @@ impl Scripted {
         Arc::new(Self {
             name: name.to_owned(),
             script: Mutex::new(script.into_iter().collect()),
+            found: Mutex::default(),
+            asked: Mutex::default(),
             sent: Arc::default(),
             reached: Arc::default(),
             send_timeout: 30,
@@ -73,6 +80,16 @@ impl Scripted {
     pub fn sent(&self) -> Vec<(Channel, u16)> {
         self.sent.lock().unwrap().clone()
     }
+
+    /// What its provider's list shows, look-up after look-up; then nothing any more.
+    pub fn shows(&self, found: impl IntoIterator<Item = Found>) {
+        self.found.lock().unwrap().extend(found);
+    }
+}
+
+/// The provider's list has it under this name.
+pub fn found(name: &str) -> Found {
+    Found::Accepted { provider_message_id: name.to_owned(), cost: None }
 }
 
 fn failed(class: ErrorClass) -> AttemptError {
@@ -109,7 +126,13 @@ impl Driver for Scripted {
         }
         let (sent, reached) = (Arc::clone(&self.sent), Arc::clone(&self.reached));
         let attempt = (outbound.channel, outbound.attempt_number);
-        Ok(Box::new(Last { told, sent, reached, attempt }))
+        let name = format!("T-{}", outbound.attempt);
+        Ok(Box::new(Last { told, sent, reached, attempt, name }))
+    }
+
+    async fn look_up(&self, attempt: &LookUp) -> Found {
+        self.asked.lock().unwrap().push(attempt.outbound.attempt_number);
+        self.found.lock().unwrap().pop_front().unwrap_or(Found::Absent)
     }
 }
 
@@ -118,6 +141,8 @@ struct Last {
     sent: Arc<Mutex<Vec<(Channel, u16)>>>,
     reached: Arc<Notify>,
     attempt: (Channel, u16),
+    /// What it is called once it is accepted.
+    name: String,
 }
 
 #[async_trait]
@@ -138,15 +163,16 @@ impl Prepared for Last {
                 self.reached.notify_one();
                 // One permit lets one message go.
                 gate.acquire().await.expect("nobody closes the gate").forget();
-                accepted()
+                accepted(&self.name)
             }
-            _ => accepted(),
+            Do::AcceptAs(name) => accepted(name),
+            _ => accepted(&self.name),
         }
     }
 }
 
-fn accepted() -> Outcome {
-    Outcome::Accepted { provider_message_id: Some("T1".into()), cost: None }
+fn accepted(name: &str) -> Outcome {
+    Outcome::Accepted { provider_message_id: Some(name.to_owned()), cost: None }
 }
 
 /// The store, whose first `settle`s fail.
@@ -173,7 +199,7 @@ impl Queue for Flaky {
         outcome: &Outcome,
         next: &Next,
         now: DateTime<Utc>,
-    ) -> Result<()> {
+    ) -> Result<Settled> {
         let left = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if left.is_ok() {
             return Err(self.error.clone());

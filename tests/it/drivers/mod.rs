@@ -1,9 +1,19 @@
 //! Drivers against what they speak to: SMTP against a scripted server, byte for byte, and against a real one;
 //! the email itself; the settings that are refused.
 
+mod chat;
+mod http_script;
 mod mail;
+mod meta;
+mod meta_callbacks;
+mod provider_twin;
 mod smtp_server;
 mod smtp_sink;
+mod telegram;
+mod twilio;
+mod twilio_callbacks;
+mod vonage;
+mod webhook;
 
 use std::{path::Path, sync::Arc};
 

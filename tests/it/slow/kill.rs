@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -57,6 +58,12 @@ fn killed_in_a_loop_nothing_is_lost_and_nothing_is_sent_twice() {
     });
 
     let acknowledged = acknowledged.into_inner().unwrap();
+    let audit = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
+        .args(["audit", "--config", "orchestrator.toml"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     assert!(acknowledged.len() > kills(), "{} messages only", acknowledged.len());
     let mut unknown = 0;
     for (key, id) in &acknowledged {

@@ -4,7 +4,7 @@ use channel_orchestrator::domain::{
     address::{Address, RawContacts},
     channel::Channel,
     decision::{ChannelDecision, Decision},
-    delivery::{Hop, NewMessage, OnUnknown, Plan, Status},
+    delivery::{Counting, Hop, NewMessage, OnUnknown, Plan, Status, TrackingTerms},
     ids::{IdempotencyKey, MessageId, PolicyVersion, RecipientId, TenantId},
     message::{Content, MessageClass, MessageKind, MessageRequest, Origin, Preferences, Priority},
     money::MicroEuros,
@@ -121,11 +121,14 @@ pub fn message() -> NewMessage {
             time_zone: "Europe/Paris".into(),
             budget_time_zone: "Europe/Paris".into(),
             escalation: None,
+            tracking: TrackingTerms::default(),
+            priority: None,
         }),
         status: Status::Queued,
         status_reason: None,
         accepted_at: at(0),
         idempotency: None,
+        counting: Counting { day: Some(at(0).date_naive()), broadcast: None },
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the suites share: the shipped policies as a bundle, and requests made short.
 
 pub mod daemon;
+pub mod http_provider;
 pub mod ledger;
 
 use std::{fs, path::PathBuf, sync::Arc};

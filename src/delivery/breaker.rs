@@ -1,0 +1,336 @@
+//! Circuit breakers: a credential whose calls fail is let alone for a while, one that is refused is paused, and one
+//! probe at a time finds out whether it works again (reliability.md F42, F43).
+//!
+//! What a provider refuses for good is no failure of its own, and what it asked us to wait for is none either. A pause
+//! for a refused credential holds for the sender it was refused with: one tenant's wrong number stops no other. It
+//! decides nothing about a message: whoever is not let through waits or goes elsewhere. State is this process's own;
+//! after a restart it is found out anew.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::window::Window;
+use crate::{
+    channels::health::{Health, Shut, ShutCause},
+    domain::delivery::{ErrorClass, Outcome},
+};
+
+/// The calls that are looked at are those of the last ten seconds.
+const WINDOW_SECONDS: usize = 10;
+/// It takes this many calls to judge, and this share of failures to shut, in percent.
+const CALLS_MIN: u32 = 20;
+const FAILURES_PERCENT: u32 = 50;
+/// How long a failing credential is let alone first and at most, in seconds; each failed probe doubles it.
+const FAILING_WAIT: (u32, u32) = (10, 300);
+/// The same for one that is refused: somebody has to mend it.
+const REFUSED_WAIT: (u32, u32) = (60, 900);
+/// A probe that has told nothing for this long is taken for lost, in seconds: longer than any lease.
+const PROBE_LOST: i64 = 1_800;
+/// When a probe is under way, the others look again after this many seconds.
+const PROBE_PATIENCE: i64 = 5;
+
+/// How a call ended, in the breaker's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The provider works: it took it, or said no to this message.
+    Well,
+    /// It could not be reached, or did not do its work.
+    Failed,
+    /// It refuses our credential or settings.
+    Refused,
+    /// It works, and asked for patience.
+    Busy,
+}
+
+impl Verdict {
+    fn of(outcome: &Outcome) -> Self {
+        let Outcome::Failed { error, retry_after_seconds } = outcome else { return Verdict::Well };
+        match error.class {
+            ErrorClass::Permanent => Verdict::Well,
+            ErrorClass::Temporary if retry_after_seconds.is_some() => Verdict::Busy,
+            ErrorClass::Temporary | ErrorClass::NotSent | ErrorClass::Unknown => Verdict::Failed,
+            ErrorClass::Misconfigured => Verdict::Refused,
+        }
+    }
+}
+
+/// Whether a call may be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Admission {
+    Go,
+    /// The one that finds out.
+    Probe,
+    /// Not before this moment.
+    No(DateTime<Utc>),
+}
+
+/// Something that is shut for a while, and then for all but a probe.
+#[derive(Clone, Debug)]
+struct Closed {
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+    wait_seconds: u32,
+    probe: Option<DateTime<Utc>>,
+}
+
+impl Closed {
+    fn new(wait_seconds: u32, now: DateTime<Utc>) -> Self {
+        let until = now + TimeDelta::seconds(wait_seconds.into());
+        Self { since: now, until, wait_seconds, probe: None }
+    }
+
+    /// Shut again, for twice as long.
+    fn longer(&mut self, most_seconds: u32, now: DateTime<Utc>) {
+        self.wait_seconds = self.wait_seconds.saturating_mul(2).min(most_seconds);
+        (self.until, self.probe) = (now + TimeDelta::seconds(self.wait_seconds.into()), None);
+    }
+
+    fn is_probed(&self, now: DateTime<Utc>) -> bool {
+        self.probe.is_some_and(|since| now - since < TimeDelta::seconds(PROBE_LOST))
+    }
+
+    fn admission(&self, now: DateTime<Utc>) -> Admission {
+        if now < self.until {
+            return Admission::No(self.until);
+        }
+        if self.is_probed(now) {
+            return Admission::No(now + TimeDelta::seconds(PROBE_PATIENCE));
+        }
+        Admission::Probe
+    }
+}
+
+/// One credential's calls.
+#[derive(Clone, Debug, Default)]
+struct Circuit {
+    /// Calls that worked, and that failed.
+    calls: Window<WINDOW_SECONDS>,
+    closed: Option<Closed>,
+}
+
+impl Circuit {
+    /// Whether this verdict shut the circuit just now.
+    fn record(&mut self, verdict: Verdict, probe: bool, now: DateTime<Utc>) -> bool {
+        let failed = verdict == Verdict::Failed;
+        if let Some(closed) = &mut self.closed {
+            // What was on its way when it was shut tells nothing new.
+            if probe && failed {
+                closed.longer(FAILING_WAIT.1, now);
+            } else if probe {
+                *self = Self::default();
+            }
+            return false;
+        }
+        self.calls.add(u32::from(!failed), u32::from(failed), now);
+        let (well, failures) = self.calls.sums(now);
+        let calls = well.saturating_add(failures);
+        let shut = failed && calls >= CALLS_MIN && failures * 100 >= calls * FAILURES_PERCENT;
+        if shut {
+            self.closed = Some(Closed::new(FAILING_WAIT.0, now));
+        }
+        shut
+    }
+}
+
+/// A credential with the sender that it is used for.
+type Line = (String, String);
+
+#[derive(Debug, Default)]
+struct Board {
+    circuits: BTreeMap<String, Circuit>,
+    refused: BTreeMap<Line, Closed>,
+    /// By operators, with the moment and the reason.
+    paused: BTreeMap<String, (DateTime<Utc>, String)>,
+}
+
+/// Every credential's breaker. Shared by all workers of the process.
+#[derive(Debug, Default)]
+pub struct Breakers {
+    board: Mutex<Board>,
+}
+
+/// Leave for one call: what it came to is reported, or it is given back unused when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    breakers: Arc<Breakers>,
+    line: Line,
+    probe: bool,
+    reported: bool,
+}
+
+/// A credential that must not be used before a moment, and why, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    pub until: DateTime<Utc>,
+    pub reason: String,
+}
+
+fn line(credential: &str, sender: Option<&str>) -> Line {
+    (credential.to_owned(), sender.unwrap_or_default().to_owned())
+}
+
+impl Breakers {
+    /// Leave to make one call through the credential, where it may be used.
+    pub fn permit(
+        self: &Arc<Self>,
+        credential: &str,
+        sender: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Permit, Waits> {
+        let line = line(credential, sender);
+        let mut board = self.lock();
+        if let Some((_, why)) = board.paused.get(credential) {
+            let reason = format!("{credential} was paused by an operator: {why}");
+            return Err(Waits { until: now + TimeDelta::seconds(REFUSED_WAIT.0.into()), reason });
+        }
+        let refused = board.refused.get(&line).map_or(Admission::Go, |closed| closed.admission(now));
+        let circuit = board.circuits.get(credential).and_then(|circuit| circuit.closed.as_ref());
+        let failing = circuit.map_or(Admission::Go, |closed| closed.admission(now));
+        for (admission, why) in [(&refused, "refused by its provider"), (&failing, "failing")] {
+            if let Admission::No(until) = admission {
+                return Err(Waits { until: *until, reason: format!("{credential} is {why}") });
+            }
+        }
+        let probe = refused == Admission::Probe || failing == Admission::Probe;
+        if probe {
+            if let Some(closed) = board.refused.get_mut(&line) {
+                closed.probe = Some(now);
+            }
+            if let Some(closed) = board.circuits.get_mut(credential).and_then(|c| c.closed.as_mut()) {
+                closed.probe = Some(now);
+            }
+        }
+        Ok(Permit { breakers: Arc::clone(self), line, probe, reported: false })
+    }
+
+    /// An operator stops the use of a credential, until `resume`.
+    pub fn pause(&self, credential: &str, why: &str, now: DateTime<Utc>) {
+        self.lock().paused.insert(credential.to_owned(), (now, why.to_owned()));
+    }
+
+    /// An operator mended it: whatever shut it is forgotten.
+    pub fn resume(&self, credential: &str) {
+        let mut board = self.lock();
+        board.paused.remove(credential);
+        board.circuits.remove(credential);
+        board.refused.retain(|(known, _), _| known != credential);
+    }
+
+    fn record(&self, line: &Line, verdict: Verdict, probe: bool, now: DateTime<Utc>) {
+        let credential = line.0.as_str();
+        let mut board = self.lock();
+        if verdict == Verdict::Refused {
+            // The link and the provider work; the circuit learns that a probe has come back.
+            board.circuits.entry(credential.to_owned()).or_default().record(Verdict::Well, probe, now);
+            match board.refused.get_mut(line) {
+                // Calls that were under way when it was refused do not lengthen the pause.
+                Some(closed) if probe => closed.longer(REFUSED_WAIT.1, now),
+                Some(_) => {}
+                None => {
+                    let first = !board.refused.keys().any(|(known, _)| known == credential);
+                    board.refused.insert(line.clone(), Closed::new(REFUSED_WAIT.0, now));
+                    drop(board);
+                    if first {
+                        let what =
+                            "the provider refuses this credential or its settings: mend them; messages wait";
+                        tracing::error!(credential, what, "a credential is paused");
+                    }
+                }
+            }
+            return;
+        }
+        // What could not reach the provider tells nothing about the credential.
+        let known_good = matches!(verdict, Verdict::Well | Verdict::Busy);
+        if known_good && board.refused.remove(line).is_some() {
+            tracing::info!(credential, "a credential works again");
+        } else if let Some(closed) = board.refused.get_mut(line) {
+            if probe {
+                (closed.until, closed.probe) = (now + TimeDelta::seconds(closed.wait_seconds.into()), None);
+            }
+        }
+        let circuit = board.circuits.entry(credential.to_owned()).or_default();
+        let was_shut = circuit.closed.is_some();
+        let shut = circuit.record(verdict, probe, now);
+        let opened = was_shut && circuit.closed.is_none();
+        drop(board);
+        if shut {
+            tracing::error!(credential, "half of the calls fail: the credential is let alone for a while");
+        } else if opened {
+            tracing::info!(credential, "a probe came through: the credential is used again");
+        }
+    }
+
+    fn give_back(&self, line: &Line) {
+        let mut board = self.lock();
+        if let Some(closed) = board.refused.get_mut(line) {
+            closed.probe = None;
+        }
+        if let Some(closed) = board.circuits.get_mut(&line.0).and_then(|c| c.closed.as_mut()) {
+            closed.probe = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health for Breakers {
+    fn down(&self, credential: &str, sender: Option<&str>, now: DateTime<Utc>) -> Option<String> {
+        let board = self.lock();
+        if board.paused.contains_key(credential) {
+            return Some(format!("{credential} was paused by an operator"));
+        }
+        // Once its wait is over it counts as well again: the next message is its probe.
+        let shut = |closed: &Closed| now < closed.until || closed.is_probed(now);
+        if board.refused.get(&line(credential, sender)).is_some_and(shut) {
+            return Some(format!("{credential} is refused by its provider"));
+        }
+        let circuit = board.circuits.get(credential)?.closed.as_ref()?;
+        shut(circuit).then(|| format!("{credential} is failing"))
+    }
+
+    fn shut(&self) -> Vec<Shut> {
+        let board = self.lock();
+        let paused = board.paused.iter().map(|(credential, (since, _))| Shut {
+            credential: credential.clone(),
+            cause: ShutCause::Paused,
+            since: *since,
+            until: None,
+        });
+        let closed = |credential: &str, cause, closed: &Closed| Shut {
+            credential: credential.to_owned(),
+            cause,
+            since: closed.since,
+            until: Some(closed.until),
+        };
+        let refused = board.refused.iter().map(|((name, _), at)| closed(name, ShutCause::Refused, at));
+        let failing = board.circuits.iter().filter_map(|(name, circuit)| {
+            circuit.closed.as_ref().map(|at| closed(name, ShutCause::Failing, at))
+        });
+        paused.chain(refused).chain(failing).collect()
+    }
+}
+
+impl Permit {
+    /// What the call came to.
+    pub fn report(mut self, outcome: &Outcome, now: DateTime<Utc>) {
+        self.reported = true;
+        self.breakers.record(&self.line, Verdict::of(outcome), self.probe, now);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.probe && !self.reported {
+            self.breakers.give_back(&self.line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+use super::*;
+
+#[test]
+fn the_words_of_refusal_and_return() {
+    for text in [
+        "STOP",
+        "stop",
+        "Stop.",
+        " ＳＴＯＰ ",
+        "ARRET",
+        "ARRÊT",
+        "arre\u{302}t",
+        "STOPALL",
+        "Unsubscribe",
+        "CANCEL",
+        "End",
+        "QUIT",
+        "revoke",
+        "OPT-OUT",
+        "opt out",
+        "DESABO",
+        "Désabonnement",
+        "STOP 36111",
+        "STOP au",
+        "stop 🙏",
+    ] {
+        let expected = if text == "STOP au" { Meaning::NearStop } else { Meaning::Stop };
+        assert_eq!(meaning(text), expected, "{text}");
+    }
+    for text in ["START", "unstop", "REPRENDRE", "Réabonnement"] {
+        assert_eq!(meaning(text), Meaning::Start, "{text}");
+    }
+}
+
+#[test]
+fn near_words_count_and_other_senses_do_not() {
+    for text in ["STOP PLEASE", "stop svp", "stooop", "Arrêtez de m'écrire", "désabonement"] {
+        assert_eq!(meaning(text), Meaning::NearStop, "{text}");
+    }
+    for text in ["", "🙂", "arrêt de bus", "ne pas stopper", "OK merci", "the bus stop", "36111", "oui"] {
+        assert_eq!(meaning(text), Meaning::Other, "{text}");
+    }
+    assert_eq!(meaning(&"é".repeat(100_000)), Meaning::Other);
+}
+
+#[test]
+fn one_form_for_each_sender_and_address() {
+    assert_eq!(sender_key(Channel::Sms, "+33 7 00 00 00 00"), "+33700000000");
+    assert_eq!(sender_key(Channel::WhatsApp, "whatsapp:+33700000000"), "+33700000000");
+    assert_eq!(sender_key(Channel::WhatsApp, "33700000000"), "+33700000000");
+    assert_eq!(sender_key(Channel::Sms, "AGENCE"), "AGENCE");
+    assert_eq!(sender_key(Channel::Sms, "MG00ff"), "MG00ff");
+    assert_eq!(sender_key(Channel::Email, "Agence@Example.FR"), "agence@example.fr");
+    assert_eq!(address_key(Channel::Email, "Zoe@Example.FR"), "Zoe@example.fr");
+    assert_eq!(address_key(Channel::Telegram, "-100123"), "-100123");
+    assert!(is_plain_sender(Channel::Sms, "+36111") && !is_plain_sender(Channel::Sms, "AGENCE"));
+    assert!(!is_plain_sender(Channel::Sms, ""));
+}
