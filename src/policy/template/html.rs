@@ -165,6 +165,7 @@ fn walk(mut place: Place, html: &str) -> Place {
 
 fn tag_name(mut name: String, c: char) -> Place {
     match c {
+        '<' if name.is_empty() => Place::TagName(name),
         // "a < b" is no element.
         c if name.is_empty() && !c.is_alphabetic() && !matches!(c, '/' | '!' | '?') => Place::Text,
         '>' => after(name),
@@ -181,7 +182,10 @@ fn tag_name(mut name: String, c: char) -> Place {
 fn tag(element: String, mut attribute: String, c: char) -> Place {
     match c {
         '>' => after(element),
-        '=' => Place::Value { element, attribute: attribute.trim().to_owned() },
+        // With no name before it, it is the first letter of one.
+        '=' if !attribute.trim().is_empty() => {
+            Place::Value { element, attribute: attribute.trim().to_owned() }
+        }
         // The space stays: what follows it is a new name, unless it is `=`.
         c if c.is_whitespace() || c == '/' => Place::Tag { element, attribute: attribute + " " },
         c => {
@@ -236,6 +240,8 @@ mod tests {
             ("<p style=\"color: {{ c }}\">", "a value inside style=\"...\""),
             ("<p onclick=\"f('{{ c }}')\">", "a value inside onclick=\"...\""),
             ("<!-- {{ name }} -->", "a value inside an html comment"),
+            ("<<{{ name }}", "a value in place of an element's or attribute's name"),
+            ("<a href=\"\"=\"{{ name }}", "a value in place of an element's or attribute's name"),
         ] {
             assert_eq!(whys(html), [why], "{html}");
         }

@@ -67,3 +67,36 @@ async fn a_policy_shows_its_templates() {
     assert_eq!(nps["locales"], json!(["en", "fr"]));
     assert_eq!(nps["variables"], json!(["firstName", "companyName", "link"]));
 }
+
+/// The brief's broadcast: one content, and each person's own name in it.
+#[tokio::test]
+async fn a_broadcast_renders_for_each_person() {
+    let house = House::new().await;
+    let person = |id: &str, name: &str| {
+        json!({ "tenantId": "acme", "prospectId": id, "prospectName": name, "prospectEmail": format!("{id}@example.com"),
+                "messageType": "marketing", "priority": { "level": "low" } })
+    };
+    let content = json!({
+        "subject": "Nouvelle propriété disponible", "body": "Découvrez notre nouvelle propriété...",
+        "templateId": "NEW_PROPERTY_ALERT",
+        "data": { "propertyAddress": "123 Rue de Paris", "propertyPrice": "450 000 €" },
+    });
+    let contexts = [person("marie", "Marie Dupont"), person("jean", "Jean Martin")];
+    let answer = house.post("/v1/broadcasts", &json!({ "contexts": contexts, "content": content })).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let outbox = house.dir.path().join("outbox/email");
+    let sent: Vec<String> = fs::read_dir(outbox)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for name in ["Bonjour Marie Dupont,", "Bonjour Jean Martin,"] {
+        let of = sent.iter().filter(|text| text.contains(name)).count();
+        assert_eq!(of, 1, "{name}: {sent:#?}");
+    }
+    let mut incomplete = content.clone();
+    incomplete["data"] = json!({ "propertyAddress": "123 Rue de Paris" });
+    let answer = house.post("/v1/broadcasts", &json!({ "contexts": contexts, "content": incomplete })).await;
+    assert!(answer.text.contains("/content/data/propertyPrice"), "{answer:?}");
+}

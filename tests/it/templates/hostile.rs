@@ -4,7 +4,7 @@
 use channel_orchestrator::{domain::channel::Channel, policy::template::Need};
 use serde_json::{Map, Value, json};
 
-use super::{with_template, words};
+use super::{compile, with_template, words};
 use crate::support::bundle;
 
 /// What has broken out of templates elsewhere.
@@ -40,6 +40,7 @@ fn skeleton(html: &str) -> Vec<String> {
         }
         let end = rest.find(|c: char| c.is_whitespace() || c == '>').unwrap_or(rest.len());
         let mut element = rest[..end].trim_end_matches('/').to_ascii_lowercase();
+        let name = element.clone();
         rest = &rest[end..];
         loop {
             rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '/');
@@ -61,6 +62,11 @@ fn skeleton(html: &str) -> Vec<String> {
             }
         }
         found.push(element);
+        // What is inside these is no html.
+        if matches!(name.as_str(), "script" | "style") {
+            let lower = rest.to_ascii_lowercase();
+            rest = lower.find(&format!("</{name}")).map_or("", |at| &rest[at..]);
+        }
     }
     found
 }
@@ -167,5 +173,67 @@ fn a_link_leads_somewhere_or_is_refused() {
         assert_eq!(faults[0].pointer, "/content/data");
         assert!(faults[0].detail.contains("the link must begin with https://"), "{faults:?}");
         assert!(!faults[0].detail.contains("alert"), "a fault shows no value: {faults:?}");
+    }
+}
+
+/// Pieces of html, of which any heap may be somebody's template.
+const PIECES: [&str; 24] = [
+    "<p>",
+    "</p>",
+    "<a href=\"",
+    "<a href='",
+    "\"",
+    "'",
+    ">",
+    "<",
+    " title=",
+    " title=\"",
+    "=",
+    " ",
+    "x",
+    "/",
+    "<!--",
+    "-->",
+    "<script>",
+    "</script>",
+    "<style>",
+    "</style>",
+    " onclick=\"",
+    "{{ a }}",
+    "{{ a }}",
+    "{{ b | link }}",
+];
+
+/// Whatever html is let through: no value changes what it is made of.
+#[test]
+fn html_that_is_let_through_holds_any_value() {
+    let mut state = 42_u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let heaps = (0..600).map(|at| {
+        let html: String = (0..=draw(8)).map(|_| PIECES[draw(PIECES.len())]).collect();
+        let html =
+            html.replace("{{ a }}", "{{ a | default('-') }}").replace("{{ b |", "{{ b | default('tel:1') |");
+        let head = "optional = [\"a\", \"b\"]\n[example]\na = \"a\"\nb = \"https://example.com\"\n";
+        let email = format!("[fr.email]\nsubject = \"x\"\ntext = \"x\"\nhtml = '''x{html}'''\n");
+        (format!("T{at}"), format!("{head}{email}"))
+    });
+    let taken =
+        heaps.filter_map(|(id, text)| Some((id.clone(), std::sync::Arc::new(compile(&id, &text).ok()?))));
+    let bundle = bundle("").with_templates(taken.collect());
+    assert!((100..600).contains(&bundle.templates().len()), "{}", bundle.templates().len());
+    for id in bundle.templates().keys() {
+        let made = |a: &str, b: &str| {
+            let content = json!({ "templateId": id, "data": { "a": a, "b": b } });
+            let words = words(&bundle, json!({}), content, Need::Send).unwrap();
+            words.rendering.unwrap().forms.email.unwrap().html.unwrap()
+        };
+        let honest = made("Marie", "https://example.com/a");
+        for polyglot in POLYGLOTS {
+            let hostile = made(polyglot, "https://example.com/\"><b/onclick='x'>");
+            assert_eq!(skeleton(&hostile), skeleton(&honest), "{honest}\n{hostile}");
+        }
     }
 }
