@@ -108,7 +108,9 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(broadcasts::results))
                 .routes(routes!(stats::show))
                 .routes(routes!(policies::list))
-                .routes(routes!(policies::show)),
+                .routes(routes!(policies::show))
+                // The path that reloading is posted to is that of a tenant named `reload`, too.
+                .route("/v1/policies/reload", axum::routing::get(policies::show_reload)),
         ),
         group(
             Some(&[Scope::Admin]),

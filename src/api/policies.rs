@@ -70,6 +70,11 @@ pub async fn show(
     api.policies.tenant_detail(&id).map(Json).ok_or_else(|| Problem::unknown_tenant(&id))
 }
 
+/// The tenant that is named like the route which reloads.
+pub async fn show_reload(api: State<Arc<Api>>, caller: Caller) -> Result<Json<TenantDetail>, Problem> {
+    show(api, caller, Path("reload".to_owned())).await
+}
+
 /// The tenant of a path, if this caller may see it.
 pub fn tenant_of(caller: &Caller, tenant: &str) -> Result<TenantId, Problem> {
     let Ok(id) = TenantId::parse(tenant) else {

@@ -47,6 +47,13 @@ pub fn make(config: &Config, clock: Arc<dyn Clock>) -> Result<Drivers, Vec<Diagn
     Ok(Drivers::new(drivers))
 }
 
+/// The names that a policy may give, those of `make`.
+pub fn names(config: &Config) -> Vec<String> {
+    let named = config.drivers.iter().map(|section| section.name.as_str());
+    let own = !config.drivers.iter().any(|section| section.name == SANDBOX);
+    named.chain(own.then_some(SANDBOX)).map(str::to_owned).collect()
+}
+
 /// The table as its driver's settings.
 fn read(section: &DriverSection) -> Result<DriverSettings, Box<Diagnostic>> {
     toml::Value::Table(section.table.clone()).try_into().map_err(|error: toml::de::Error| {

@@ -34,9 +34,10 @@ mod signals;
 mod terms;
 mod versions;
 
-pub use drivers::make as make_drivers;
+pub use drivers::{make as make_drivers, names as driver_names};
 pub use public::unheard;
 pub use signals::Signals;
+pub use terms::PolicyTerms;
 
 use public::PublicDoor;
 
@@ -281,6 +282,7 @@ fn open_policies(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<Policies>
         folder: config.policies.path.clone(),
         state_dir: config.state_dir.clone(),
         environment: config.policy_environment.clone(),
+        drivers: Some(drivers::names(config)),
         clock,
     };
     Policies::open(options).map(Arc::new).map_err(|error| StartError::Unusable(error.to_string()))

@@ -144,6 +144,7 @@ mod tests {
             folder: folder.clone(),
             state_dir: dir.path().join("state"),
             environment: PolicyEnvironment::default(),
+            drivers: None,
             clock: Arc::clone(&clock),
         };
         let policies = Arc::new(Policies::open(options).unwrap());

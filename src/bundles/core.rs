@@ -4,7 +4,7 @@
 //! never wait for one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     domain::{ids::TenantId, time::Clock},
+    failpoint,
     policy::diagnostic::Diagnostic,
 };
 
@@ -105,6 +106,7 @@ impl Core {
     /// Reads, judges, swaps, keeps. `force` judges even what was judged before.
     pub fn load(&self, cause: Cause, force: bool) -> Applied {
         let snapshot = self.read();
+        failpoint::hit("reload.read");
         let previous: BTreeMap<TenantId, Arc<Judgement>> = self
             .state()
             .standings
@@ -112,6 +114,7 @@ impl Core {
             .filter_map(|(tenant, standing)| Some((tenant.clone(), Arc::clone(standing.judgement.as_ref()?))))
             .collect();
         let loaded = self.loader.load(&snapshot, &previous, force);
+        failpoint::hit("reload.compiled");
         let applied = self.apply(&snapshot, loaded);
         self.counters.loaded(applied.ok, !applied.changed.is_empty(), self.clock.now());
         tracing::debug!(
@@ -188,7 +191,10 @@ impl Core {
             Some((tenant.clone(), Arc::clone(&standing.active.as_ref()?.bundle)))
         });
         let number = self.handle.current().number + 1;
-        self.handle.replace(Generation { number, bundles: active.collect() });
+        let next = Generation { number, bundles: active.collect() };
+        failpoint::hit("reload.pre_swap");
+        self.handle.replace(next);
+        failpoint::hit("reload.post_swap");
     }
 
     /// Keeps versions in the archive, unless it has them as the last good already. A full disk is told and
@@ -197,6 +203,7 @@ impl Core {
         if versions.is_empty() {
             return;
         }
+        failpoint::hit("reload.pre_save");
         if let Err(error) = self.archive.keep(&versions) {
             let tenants = versions.len();
             tracing::error!(
@@ -204,12 +211,26 @@ impl Core {
                 "the last good policies could not be kept in the state directory: after a restart the files must be good"
             );
         }
+        failpoint::hit("reload.saved");
     }
 
     fn log(&self, state: &State, changes: &[(TenantId, Change)], problems: &[Diagnostic]) {
         for (tenant, change) in changes {
             let Some(standing) = state.standings.get(tenant) else { continue };
             log_change(tenant, standing, *change);
+        }
+        // One in a shared script is every tenant's: each is told once.
+        let mut told = BTreeSet::new();
+        for (tenant, change) in changes {
+            let live = matches!(change, Change::InForce | Change::Mended);
+            let active = state.standings.get(tenant).and_then(|standing| standing.active.as_ref());
+            for warning in active.filter(|_| live).iter().flat_map(|active| &active.warnings) {
+                let words = warning.to_string();
+                if !told.contains(&words) {
+                    tracing::warn!(code = warning.code, "policies: {words}");
+                    told.insert(words);
+                }
+            }
         }
         for problem in problems {
             if problem.is_error() {

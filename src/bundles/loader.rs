@@ -85,7 +85,12 @@ pub struct Loader {
 
 impl Loader {
     pub fn new(environment: PolicyEnvironment) -> Self {
-        Self { assembler: Assembler::default(), environment }
+        Self::knowing(environment, None)
+    }
+
+    /// `drivers` are those that a policy may name; none: they are not known here, and nothing is said of them.
+    pub fn knowing(environment: PolicyEnvironment, drivers: Option<Vec<String>>) -> Self {
+        Self { assembler: Assembler::knowing(drivers), environment }
     }
 
     /// Judges every tenant whose sources differ from the `previous` judgement; all of them when `force` is set.
@@ -343,6 +348,16 @@ impl Shared {
         (sources, faults)
     }
 
+    /// One remark for each tenant that tests name and that has no file, at the first of them.
+    fn tests_of_nobody(&self, tenants: &BTreeMap<TenantId, Arc<Judgement>>) -> Vec<Diagnostic> {
+        let mut named: BTreeMap<&TenantId, (&PolicyTest, usize)> = BTreeMap::new();
+        let tests = self.tests.iter().flat_map(|(_, file)| &file.tests);
+        for test in tests.filter(|test| !tenants.contains_key(&test.tenant)) {
+            named.entry(&test.tenant).or_insert((test, 0)).1 += 1;
+        }
+        named.into_values().map(|(first, count)| first.of_nobody(count)).collect()
+    }
+
     /// What belongs to no tenant: faults of the folder, tests of nobody, scripts of nobody.
     fn problems(&self, snapshot: &Snapshot, tenants: &BTreeMap<TenantId, Arc<Judgement>>) -> Vec<Diagnostic> {
         // A tenant's own file that cannot be read is told with the tenant.
@@ -358,10 +373,8 @@ impl Shared {
                     problems.push(fault.clone());
                 }
             }
-            for test in file.tests.iter().filter(|test| !tenants.contains_key(&test.tenant)) {
-                problems.push(test.of_nobody());
-            }
         }
+        problems.extend(self.tests_of_nobody(tenants));
         let mut homeless = BTreeSet::new();
         for (role, file) in snapshot.files.values() {
             if let Role::TenantCriterion(owner, _) | Role::TenantTemplate(owner, _) = role

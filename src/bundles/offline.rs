@@ -100,14 +100,29 @@ pub struct UncoveredReason {
     pub text: String,
 }
 
+/// What a folder is judged by besides its files.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    pub environment: PolicyEnvironment,
+    /// The names of the operator's drivers; none: they are not known here.
+    pub drivers: Option<Vec<String>>,
+}
+
+impl From<PolicyEnvironment> for Surroundings {
+    fn from(environment: PolicyEnvironment) -> Self {
+        Self { environment, drivers: None }
+    }
+}
+
 /// Reads and judges a whole folder.
-pub fn read_folder(folder: &Path, environment: PolicyEnvironment) -> Loaded {
-    Loader::new(environment).load(&Snapshot::read(folder), &BTreeMap::new(), false)
+pub fn read_folder(folder: &Path, around: impl Into<Surroundings>) -> Loaded {
+    let around = around.into();
+    Loader::knowing(around.environment, around.drivers).load(&Snapshot::read(folder), &BTreeMap::new(), false)
 }
 
 /// Reads, compiles, checks and tests a folder, or one tenant of it.
-pub fn check_folder(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> FolderReport {
-    let loaded = read_folder(folder, environment);
+pub fn check_folder(folder: &Path, around: impl Into<Surroundings>, only: Option<&TenantId>) -> FolderReport {
+    let loaded = read_folder(folder, around);
     let mut problems = loaded.problems;
     let wanted = |tenant: &TenantId| only.is_none_or(|only| only == tenant);
     let tenants: Vec<TenantReport> = loaded
@@ -151,8 +166,8 @@ fn tenant_report(tenant: &TenantId, judgement: &Judgement) -> TenantReport {
 }
 
 /// Runs every policy test, or those of one tenant, and says which reasons none of them produced.
-pub fn run_tests(folder: &Path, environment: PolicyEnvironment, only: Option<&TenantId>) -> TestReport {
-    let loaded = read_folder(folder, environment);
+pub fn run_tests(folder: &Path, around: impl Into<Surroundings>, only: Option<&TenantId>) -> TestReport {
+    let loaded = read_folder(folder, around);
     let mut problems: Vec<Diagnostic> = loaded.problems;
     let mut tests = Vec::new();
     let mut coverage = CoverageCount::default();

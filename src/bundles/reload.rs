@@ -42,6 +42,8 @@ pub struct Options {
     /// Where the last good bundles are kept: never inside `folder`.
     pub state_dir: PathBuf,
     pub environment: PolicyEnvironment,
+    /// The names of the operator's drivers, for a remark where a policy names another. None: not known.
+    pub drivers: Option<Vec<String>>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -87,13 +89,13 @@ impl Policies {
     /// # Errors
     /// Only where there is nothing to stand on at all: no folder and nothing kept.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { folder, state_dir, environment, clock } = options;
+        let Options { folder, state_dir, environment, drivers, clock } = options;
         if let (Ok(inside), Ok(outside)) = (state_dir.canonicalize(), folder.canonicalize())
             && inside.starts_with(outside)
         {
             return Err(OpenError::StateInside { folder, state_dir });
         }
-        let core = Core::new(folder, clock, Loader::new(environment), Archive::new(&state_dir));
+        let core = Core::new(folder, clock, Loader::knowing(environment, drivers), Archive::new(&state_dir));
         wait_for_writers(&core);
         core.archive.sweep();
         let (kept, faults) = core.archive.last_good();

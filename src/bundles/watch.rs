@@ -13,9 +13,10 @@ use std::{
 };
 
 use notify::{
-    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
+use rustix::io::Errno;
 use tokio::{sync::Notify, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -87,11 +88,12 @@ impl Watch {
         }
     }
 
-    /// Whether the watch must be made anew for what the path leads to now.
-    fn stale(&self, root: Option<RootId>) -> bool {
-        let moved = root.is_some() && root != self.root;
+    /// Whether the watch must be made anew for what the path leads to now. Among events that were `lost` may be
+    /// that of a new directory, which then has no watch.
+    fn stale(&self, root: Option<RootId>, lost: bool) -> bool {
+        let moved = root != self.root || lost;
         let broken = self.installed.is_none() || self.bell.broken.load(Ordering::Acquire);
-        moved || (broken && root.is_some() && Instant::now() >= self.retry_at)
+        root.is_some() && (moved || (broken && Instant::now() >= self.retry_at))
     }
 
     /// Makes the watch anew. True if it stands.
@@ -110,7 +112,8 @@ impl Watch {
                 if !std::mem::replace(&mut self.told, true) {
                     tracing::warn!(
                         %error, folder = %folder.display(),
-                        "the policies folder cannot be watched; it is looked at every {} s instead", RESCAN.as_secs()
+                        "the policies folder cannot be watched; it is looked at every {} s instead{}",
+                        RESCAN.as_secs(), mend(&error)
                     );
                 }
                 self.retry_at = Instant::now() + self.back_off;
@@ -118,6 +121,19 @@ impl Watch {
                 false
             }
         }
+    }
+}
+
+/// What an operator can do about it.
+fn mend(error: &notify::Error) -> &'static str {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => {
+            ": the limit on watches is reached; raise the sysctl fs.inotify.max_user_watches"
+        }
+        ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            ": the limit on inotify instances is reached; raise the sysctl fs.inotify.max_user_instances"
+        }
+        _ => "",
     }
 }
 
@@ -149,7 +165,7 @@ impl Policies {
             };
             let lost = bell.overflow.swap(false, Ordering::AcqRel);
             let cause = if lost { Cause::Overflow } else { cause };
-            let renewed = self.turn_the_watch(&mut watch);
+            let renewed = self.turn_the_watch(&mut watch, lost);
             let cause = if renewed { Cause::Overflow } else { cause };
             let whole = Instant::now() >= read_all_at;
             if !self.changed(cause).await && !whole && !lost {
@@ -167,9 +183,9 @@ impl Policies {
     }
 
     /// Makes the watch anew where that is due. True if there is a new one: what happened before it rang nothing.
-    fn turn_the_watch(&self, watch: &mut Watch) -> bool {
+    fn turn_the_watch(&self, watch: &mut Watch, lost: bool) -> bool {
         let root = root_of(&self.core.folder);
-        if !watch.stale(root) {
+        if !watch.stale(root, lost) {
             return false;
         }
         let stands = watch.install(&self.core.folder, root);

@@ -9,7 +9,7 @@ use lettre::{
     Address, Message,
     message::{
         Attachment, Body, Mailbox, MultiPart, SinglePart,
-        header::{ContentTransferEncoding, ContentType},
+        header::{ContentTransferEncoding, ContentType, Header, HeaderName, HeaderValue},
     },
 };
 
@@ -18,6 +18,8 @@ use crate::domain::message;
 
 /// The longest file name that is passed on, in characters.
 const FILE_NAME_MAX: usize = 120;
+/// With its name it fits a line of 998 characters (RFC 5322 section 2.1.1).
+const URL_MAX: usize = 900;
 
 /// A message ready for the wire, with its envelope.
 #[derive(Clone, Debug)]
@@ -51,6 +53,13 @@ pub fn build(outbound: &Outbound, default_from: &Mailbox, now: DateTime<Utc>) ->
     if let Some(subject) = header_text("the subject", outbound.content.subject.as_deref())? {
         builder = builder.subject(subject);
     }
+    if let Some(url) = &outbound.unsubscribe {
+        builder = builder.header(ListUnsubscribe::new(url)?);
+        // RFC 8058 section 3.1: one click needs HTTPS; a list address without it is only a link.
+        if url.starts_with("https://") {
+            builder = builder.header(OneClick);
+        }
+    }
     let message = match body(&outbound.content)? {
         Part::Single(part) => builder.singlepart(part),
         Part::Multi(part) => builder.multipart(part),
@@ -61,6 +70,53 @@ pub fn build(outbound: &Outbound, default_from: &Mailbox, now: DateTime<Utc>) ->
         return Err("the email would hold a line end that is not CRLF".into());
     }
     Ok(Mail { bytes, from: from.email, to: to.email, message_id })
+}
+
+/// `List-Unsubscribe` (RFC 2369), written as it is: its address may be longer than a line and must stay whole.
+#[derive(Clone, Debug)]
+struct ListUnsubscribe(String);
+
+impl ListUnsubscribe {
+    fn new(url: &str) -> Result<Self, String> {
+        let whole = url.starts_with("https://") || url.starts_with("http://");
+        let plain = url.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b','));
+        if whole && plain && url.len() <= URL_MAX {
+            return Ok(Self(format!("<{url}>")));
+        }
+        Err(format!("the address for unsubscribing is not a plain URL of at most {URL_MAX} characters"))
+    }
+}
+
+impl Header for ListUnsubscribe {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self::new(text.trim_start_matches('<').trim_end_matches('>'))?)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::dangerous_new_pre_encoded(Self::name(), self.0.clone(), self.0.clone())
+    }
+}
+
+/// `List-Unsubscribe-Post: List-Unsubscribe=One-Click` (RFC 8058).
+#[derive(Clone, Debug)]
+struct OneClick;
+
+impl Header for OneClick {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "List-Unsubscribe=One-Click".to_owned())
+    }
 }
 
 /// Reads an address and a display name for a header.

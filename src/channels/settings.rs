@@ -18,12 +18,12 @@ use crate::domain::time::Clock;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
-    Meta(meta::MetaSettings),
-    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
     Twilio(Box<twilio::TwilioSettings>),
     TwilioWhatsapp(Box<twilio::TwilioSettings>),
     Vonage(Box<vonage::VonageSettings>),
+    Meta(Box<meta::MetaSettings>),
+    Telegram(Box<telegram::TelegramSettings>),
     Webhook(webhook::WebhookSettings),
 }
 
@@ -54,8 +54,22 @@ pub struct SmtpSettings {
     /// Trusts these certificate authorities (PEM) besides the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Signs the mail here; none: the relay does, where it can.
+    #[serde(default)]
+    pub dkim: Option<Box<DkimSettings>>,
     #[serde(default)]
     pub timeouts: SmtpTimeouts,
+}
+
+/// A DKIM signature (RFC 6376). Receivers find the public key at `SELECTOR._domainkey.DOMAIN`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DkimSettings {
+    /// That of the senders' addresses, or one above it, if the signature is to count for DMARC.
+    pub domain: String,
+    pub selector: String,
+    /// A private key in PEM: RSA of at least 2048 bits, or Ed25519.
+    pub key: SecretRef,
 }
 
 /// How the link to the relay is protected.
@@ -76,9 +90,9 @@ pub enum TlsMode {
 pub struct SmtpTimeouts {
     /// Name, TCP, TLS and greeting.
     pub connect_seconds: u32,
-    /// Each command up to DATA.
+    /// Each command up to DATA, and the whole body after it.
     pub command_seconds: u32,
-    /// The body and the answer to its end: an early end of this wait is what makes duplicates.
+    /// The end of the body and the answer to it: an early end of this wait is what makes duplicates.
     pub data_seconds: u32,
 }
 

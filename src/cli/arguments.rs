@@ -256,6 +256,11 @@ pub struct StatsArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum PoliciesAction {
+    /// One tenant's, with its criteria and weights: for a tenant that is named like a command, such as `reload`.
+    #[command(
+        after_help = "Examples:\n  orchestrator policies show tenant_123\n  orchestrator policies show reload"
+    )]
+    Show { tenant: String },
     /// Read the folder again, now, and say what came of it.
     #[command(
         after_help = "Examples:\n  orchestrator policies reload\n  orchestrator policies reload --json"

@@ -17,9 +17,13 @@ use super::{
     send,
 };
 use crate::{
+    app::driver_names,
     bundles::{
         loader::Loaded,
-        offline::{FolderReport, TenantReport, TestLine, TestReport, check_folder, read_folder, run_tests},
+        offline::{
+            FolderReport, Surroundings, TenantReport, TestLine, TestReport, check_folder, read_folder,
+            run_tests,
+        },
         status,
     },
     config::Config,
@@ -43,10 +47,16 @@ fn there(folder: &Path) -> Result<(), Failure> {
     Err(Failure::Usage(format!("there is no policies folder {}", folder.display())))
 }
 
+/// The environment, and the drivers where the settings have any: without settings, nobody knows which there are.
+fn around(config: &Config) -> Surroundings {
+    let drivers = (!config.drivers.is_empty()).then(|| driver_names(config));
+    Surroundings { environment: config.policy_environment.clone(), drivers }
+}
+
 /// Reads and judges the whole folder.
 fn load(config: &Config, folder: &Path) -> Result<Loaded, Failure> {
     there(folder)?;
-    Ok(read_folder(folder, config.policy_environment.clone()))
+    Ok(read_folder(folder, around(config)))
 }
 
 /// `--explain FILE`.
@@ -149,7 +159,7 @@ fn instant(text: &str) -> Result<DateTime<chrono::Utc>, Failure> {
 /// `check [DIR]`: every fault once, then a line for each tenant.
 pub fn check(config: &Config, folder: &Path, json: bool) -> Result<Answer, Failure> {
     there(folder)?;
-    let report = check_folder(folder, config.policy_environment.clone(), None);
+    let report = check_folder(folder, around(config), None);
     let answer = if report.ok { Answer::Yes } else { Answer::No };
     if json {
         println!("{:#}", json!(report));
@@ -230,7 +240,7 @@ pub fn test(config: &Config, folder: &Path, only: Option<&str>, json: bool) -> R
     if let Some(tenant) = only.as_ref().filter(|t| !folder.join(format!("tenants/{t}.toml")).exists()) {
         return Err(no_file(tenant, folder));
     }
-    let report = run_tests(folder, config.policy_environment.clone(), only.as_ref());
+    let report = run_tests(folder, around(config), only.as_ref());
     if json {
         println!("{:#}", json!(report));
     } else {

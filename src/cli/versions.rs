@@ -9,7 +9,7 @@ use super::{
     arguments::PoliciesAction,
     client::{Answer as HttpAnswer, Client},
     outcome::{Answer, Failure},
-    policies::{PATIENCE, checked, moment, print, refused, reload, tenant_in_words, understood},
+    policies::{PATIENCE, checked, moment, print, refused, reload, show, tenant_in_words, understood},
 };
 use crate::{
     bundles::{
@@ -33,6 +33,7 @@ pub async fn run(config: &Config, action: &PoliciesAction, json: bool) -> Result
     let path = |tenant: &str, act: &str| checked(tenant).map(|id| format!("/v1/policies/{id}/{act}"));
     let (answer, words): (HttpAnswer, InWords) = match action {
         PoliciesAction::Reload => return reload(config, json).await,
+        PoliciesAction::Show { tenant } => return show(config, Some(tenant), json).await,
         PoliciesAction::History { tenant } => {
             (client.get(&path(tenant, "history")?).await?, history_in_words)
         }

@@ -44,7 +44,8 @@ const SECRETS: &[&str] = &[
     "api_secret",
     "access_token",
     "signature_secret",
-    "previous_secret",
+    "signature_secret_previous",
+    "secret_previous",
     "app_secret",
     "app_secret_previous",
     "verify_token",
@@ -91,7 +92,19 @@ impl DriverSection {
 
     /// Every string in the table that names a variable.
     fn referenced_variables(&self) -> impl Iterator<Item = String> {
-        self.table.values().filter_map(|value| value.as_str()?.strip_prefix("env:").map(str::to_owned))
+        let mut found = Vec::new();
+        variables_in(&self.table, &mut found);
+        found.into_iter()
+    }
+}
+
+fn variables_in(table: &toml::Table, found: &mut Vec<String>) {
+    for value in table.values() {
+        match value {
+            toml::Value::String(text) => found.extend(text.strip_prefix("env:").map(str::to_owned)),
+            toml::Value::Table(inner) => variables_in(inner, found),
+            _ => {}
+        }
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Assembler {
     scripts: Mutex<Shared<Criterion>>,
     templates: Mutex<Shared<Template>>,
     inherited: Mutex<Option<Arc<Inherited>>>,
+    /// The operator's drivers, by name; none: they are not known here.
+    drivers: Option<Vec<String>>,
 }
 
 /// A file's path and the SHA-256 of its bytes.
@@ -118,6 +120,11 @@ struct Inherited {
 }
 
 impl Assembler {
+    /// One that remarks on drivers which the operator has not; none: they are not known.
+    pub fn knowing(drivers: Option<Vec<String>>) -> Self {
+        Self { drivers, ..Self::default() }
+    }
+
     /// The bundle of these texts. Errors are all there are, in every file; each carries its place.
     pub fn assemble(
         &self,
@@ -137,7 +144,7 @@ impl Assembler {
         let policy = policy::build(&merged, &names).map_err(|missing| faults.extend(missing)).ok();
         let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(in_order(faults)) };
 
-        let mut warnings = remarks::warnings(&merged, &policy, &names);
+        let mut warnings = remarks::warnings(&merged, &policy, &names, self.drivers.as_deref());
         warnings.extend(criteria.iter().flat_map(|c| c.warnings().iter().cloned()));
         warnings.extend(templates.values().flat_map(|t| t.warnings().iter().cloned()));
         let version = version(sources, environment, &merged);

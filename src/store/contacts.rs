@@ -174,6 +174,10 @@ struct Hear {
 impl Operation for Hear {
     type Answer = Heard;
 
+    fn name(&self) -> &'static str {
+        "stop"
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<Heard, Fault> {
         lock_address(link, &self.address).await?;
         let sql = "INSERT INTO inbound (credential, reference, tenant, channel, sender, address, meaning, at) \

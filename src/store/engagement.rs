@@ -274,6 +274,10 @@ struct Unsubscribe {
 impl Operation for Unsubscribe {
     type Answer = Option<TenantId>;
 
+    fn name(&self) -> &'static str {
+        "stop"
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<Option<TenantId>, Fault> {
         let sql = "SELECT m.tenant, a.address FROM messages m JOIN attempts a ON a.message_id = m.id \
                    WHERE m.id = $1 AND a.channel = 'email' ORDER BY a.number DESC LIMIT 1";

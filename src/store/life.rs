@@ -123,7 +123,7 @@ impl SqlStore {
     ) -> Result<Batch> {
         let end = MessageId::first_of(before).to_string();
         let sql = format!(
-            "SELECT id, CASE WHEN status IN {ENDED} AND due_at IS NULL THEN 1 ELSE 0 END FROM messages \
+            "SELECT id, CAST(CASE WHEN status IN {ENDED} AND due_at IS NULL THEN 1 ELSE 0 END AS BIGINT) FROM messages \
              WHERE tenant = $1 AND id > $2 AND id < $3 {condition} ORDER BY id LIMIT {BATCH}"
         );
         let mut reader = self.reader().await?;

@@ -39,6 +39,7 @@ mod open;
 mod queue;
 mod receipts;
 mod records;
+mod recovery;
 mod refusals;
 mod reported;
 mod rows;
@@ -358,11 +359,11 @@ pub trait Store:
     + Keys
     + PolicyVersions
     + Acts
-    + Life
     + Receipts
     + Engagement
     + Contacts
     + Suppressions
+    + Life
     + Caps
     + Numbers
     + Broadcasts
@@ -378,11 +379,11 @@ impl<T> Store for T where
         + Keys
         + PolicyVersions
         + Acts
-        + Life
         + Receipts
         + Engagement
         + Contacts
         + Suppressions
+        + Life
         + Caps
         + Numbers
         + Broadcasts

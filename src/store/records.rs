@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Cancelled, Records, Result, Search, SqlStore,
+    Cancelled, Records, Result, Search, SqlStore, StoreError,
     database::{Fault, Link, Value, values},
     queue::of_messages,
     rows,
@@ -55,7 +55,7 @@ impl Records for SqlStore {
         }
         values.push(search.limit.clamp(1, LIMIT_MAX).into());
         condition.push_str(&format!(" ORDER BY m.id DESC LIMIT ${}", values.len()));
-        self.records(&condition, values).await
+        self.readable(&condition, values).await
     }
 
     async fn cancel(
@@ -82,32 +82,76 @@ impl Records for SqlStore {
 impl SqlStore {
     /// Messages with their attempts and timelines, in the order of the statement.
     async fn records(&self, condition: &str, values: Vec<Value>) -> Result<Vec<MessageRecord>> {
+        let (records, unreadable) = self.read(condition, values).await?;
+        match unreadable.into_iter().next() {
+            Some((_, fault)) => Err(fault.into()),
+            None => Ok(records),
+        }
+    }
+
+    /// Those of them that read back: one that does not must not hide the others. It is told in the log, and
+    /// whoever asks for it by its id is told too.
+    async fn readable(&self, condition: &str, values: Vec<Value>) -> Result<Vec<MessageRecord>> {
+        let (mut records, unreadable) = self.read(condition, values).await?;
+        for (message, fault) in unreadable {
+            records.retain(|record| record.id.to_string() != message);
+            tracing::error!(
+                message_id = message,
+                error = %StoreError::from(fault),
+                "a message is left out of a list: what is kept of it does not read back"
+            );
+        }
+        Ok(records)
+    }
+
+    /// What reads back, and what does not, by the message's id.
+    async fn read(&self, condition: &str, values: Vec<Value>) -> Result<(Vec<MessageRecord>, Vec<Bad>)> {
         let mut reader = self.reader().await?;
         let mut link = reader.link();
         let sql = format!("{}{condition}", rows::MESSAGE);
-        let found = link.rows(AssertSqlSafe(sql), values).await?;
-        let mut records = found.iter().map(rows::message).collect::<Result<Vec<_>, Fault>>()?;
-        complete(&mut link, &mut records).await?;
-        Ok(records)
+        let (mut records, mut bad) = (Vec::new(), Vec::new());
+        for row in link.rows(AssertSqlSafe(sql), values).await? {
+            match rows::message(&row) {
+                Ok(record) => records.push(record),
+                Err(fault) => bad.push((row.text(0)?, fault)),
+            }
+        }
+        complete(&mut link, &mut records, &mut bad).await?;
+        Ok((records, bad))
     }
 }
 
+/// A message that does not read back.
+type Bad = (String, Fault);
+
 /// Reads what happened to each message. It is read after the message itself, so that it is never older.
-async fn complete(link: &mut Link<'_>, records: &mut [MessageRecord]) -> Result<(), Fault> {
+async fn complete(
+    link: &mut Link<'_>,
+    records: &mut [MessageRecord],
+    bad: &mut Vec<Bad>,
+) -> Result<(), Fault> {
     let ids: Vec<MessageId> = records.iter().map(|record| record.id).collect();
     let place: HashMap<MessageId, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
     for row in of_messages(link, &sql, &ids, " ORDER BY number").await? {
-        let (id, attempt) = rows::attempt(&row)?;
-        if let Some(at) = place.get(&id) {
-            records[*at].attempts.push(attempt);
+        match rows::attempt(&row) {
+            Ok((id, attempt)) => {
+                if let Some(at) = place.get(&id) {
+                    records[*at].attempts.push(attempt);
+                }
+            }
+            Err(fault) => bad.push((row.text(0)?, fault)),
         }
     }
     let sql = format!("SELECT {} FROM events", rows::EVENT);
     for row in of_messages(link, &sql, &ids, " ORDER BY seq").await? {
-        let (id, event) = rows::event(&row)?;
-        if let Some(at) = place.get(&id) {
-            records[*at].timeline.push(event);
+        match rows::event(&row) {
+            Ok((id, event)) => {
+                if let Some(at) = place.get(&id) {
+                    records[*at].timeline.push(event);
+                }
+            }
+            Err(fault) => bad.push((row.text(0)?, fault)),
         }
     }
     for record in records {

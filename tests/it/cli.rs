@@ -116,13 +116,14 @@ fn example_of_acme(name: &str) -> String {
 fn help_has_two_examples_for_every_command() {
     let place = Place::new();
     place.run(&["--help"]).expect(0).says(&["Examples:", "Exit codes:", "--explain"]);
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &["serve"],
         &["send"],
         &["check"],
         &["test"],
         &["schema"],
         &["policies"],
+        &["policies", "show"],
         &["policies", "reload"],
         &["policies", "history"],
         &["policies", "diff"],

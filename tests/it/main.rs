@@ -5,6 +5,7 @@ mod decisions;
 mod delivery;
 mod documents;
 mod drivers;
+mod escalation;
 mod flips;
 mod points;
 mod public;

@@ -1,12 +1,14 @@
 //! Hot reload on a real file system with the real watcher: the cases of policy-engine.md part 2 that Linux can
 //! show, each test named after its case.
 //!
-//! Not here, because a test cannot make them without hurting the machine: `subPath` and single-file bind mounts
-//! (cases 4, 5), exhausted inotify limits (23). What they come down to, a change that raises no event, is here.
+//! What would hurt the machine (mounts, exhausted limits, a stopped process) is shown on a daemon of its own, in
+//! namespaces of its own: `apart`.
 
+mod apart;
 mod fixture;
 mod isolation;
 mod operate;
+mod readers;
 mod restart;
 mod saves;
 mod swaps;

@@ -3,13 +3,17 @@
 
 mod acceptance;
 mod audit;
+mod consent;
 mod delivery;
+mod engagement;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
 mod life;
 mod messages;
+mod numbers;
 mod recovery;
+mod returns;
 mod settling;
 mod upkeep;
 

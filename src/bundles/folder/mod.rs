@@ -19,6 +19,7 @@ use rustix::{
 
 use crate::policy::{assemble::SourceFile, diagnostic::Diagnostic};
 
+mod mounts;
 pub mod names;
 
 use names::{Named, Place, Role};
@@ -206,6 +207,9 @@ impl Snapshot {
                 break;
             }
             snapshot = Self::read_once(folder);
+        }
+        if snapshot.root_fault.is_none() {
+            snapshot.problems.extend(mounts::warnings(folder));
         }
         snapshot
     }

@@ -37,11 +37,16 @@ pub struct PolicyTest {
 }
 
 impl PolicyTest {
-    /// A test that names a tenant which has no file: told, and held against nobody.
-    pub fn of_nobody(&self) -> Diagnostic {
-        let told =
-            format!("test {:?} names {}, which has no tenants/{}.toml", self.name, self.tenant, self.tenant);
-        let fault = self.fault("no-such-tenant", told);
+    /// The first of `count` tests that name a tenant which has no file: told, and held against nobody.
+    pub fn of_nobody(&self, count: usize) -> Diagnostic {
+        let (name, tenant) = (&self.name, &self.tenant);
+        let who = match count {
+            1 => format!("test {name:?} names"),
+            _ => format!("{count} tests, {name:?} the first of them, name"),
+        };
+        let told = format!("{who} {tenant}, which has no tenants/{tenant}.toml: nothing is tested");
+        let hint = format!("put tenants/{tenant}.toml back (it may be empty), or take the tests out");
+        let fault = self.fault("no-such-tenant", told).hint(hint);
         Diagnostic { severity: crate::policy::diagnostic::Severity::Warning, ..fault }
     }
 

@@ -18,32 +18,38 @@ use crate::{
     policy::{
         assemble::SourceFile,
         diagnostic::{Diagnostic, nearest},
-        document::values::json,
+        document::{source::SourceText, values::json},
     },
     request::{Asked, Purpose, RequestError, parse_value},
 };
 
 const TEST_KEYS: [&str; 8] = ["name", "tenant", "at", "variant", "facts", "context", "content", "expect"];
 const EXPECT_KEYS: [&str; 6] = ["channel", "alternatives", "excluded", "held", "confidence", "reasons"];
+/// How to mend what no better word is known for.
+const FORM: &str = "a test is written: [[test]], and under it name = \"...\", tenant = \"...\", context = { ... }, \
+                    content = { ... }, expect = { channel = \"sms\" }";
 /// More tests than anyone waits for at each save.
 const TESTS_MAX: usize = 1_000;
 
 /// Reads a file of tests. Never fails: faults are part of what it gives.
 pub fn parse_file(file: &SourceFile) -> TestFile {
     let mut read = TestFile::default();
-    let Ok(text) = std::str::from_utf8(&file.bytes) else {
-        let told = "this is not UTF-8 text";
-        read.faults.push((None, Diagnostic::error("not-text", &file.path, told).hint("save it as UTF-8")));
-        return read;
+    let source = match SourceText::read(file) {
+        Ok(source) => source,
+        Err(fault) => {
+            read.tenants = named_by_scan(&String::from_utf8_lossy(&file.bytes));
+            read.blame_all(vec![*fault]);
+            return read;
+        }
     };
-    let (root, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
+    let text = source.text.as_str();
+    let (root, mut faults) = source.parse();
+    if !faults.is_empty() {
         read.tenants = named_by_scan(text);
-        let told = errors.iter().map(|error| {
-            let fault = Diagnostic::error("syntax", &file.path, error.message().trim());
-            fault.span(text, error.span().unwrap_or(0..0))
-        });
-        read.blame_all(told.collect());
+        for fault in &mut faults {
+            fault.hint.get_or_insert_with(|| FORM.to_owned());
+        }
+        read.blame_all(faults);
         return read;
     }
     Reader { path: &file.path, text, found: Vec::new() }.read(root.get_ref(), &mut read);
@@ -98,7 +104,8 @@ impl Reader<'_> {
             None => &[][..],
             Some(DeValue::Array(entries)) => entries.as_ref(),
             Some(_) => {
-                self.fault("wrong-type", 0..0, "`test` is no list: write [[test]] above each test");
+                self.fault("wrong-type", 0..0, "`test` is no list");
+                self.hint("write [[test]] above each test");
                 &[][..]
             }
         };
@@ -111,14 +118,16 @@ impl Reader<'_> {
         }
         if entries.len() > TESTS_MAX {
             let told = format!("{} tests; the first {TESTS_MAX} are run", entries.len());
-            read.faults.push((None, Diagnostic::warning("too-many-tests", self.path, told)));
+            let fault = Diagnostic::warning("too-many-tests", self.path, told);
+            read.faults.push((None, fault.hint("put the others into a file of their own")));
         }
     }
 
     /// One `[[test]]`: the tenant that it names, and the test if nothing is wrong with it.
     fn test(&mut self, entry: &Node<'_>) -> (Option<TenantId>, Option<PolicyTest>) {
         let DeValue::Table(table) = entry.get_ref() else {
-            self.fault("wrong-type", entry.span(), "expected a test: write [[test]] above its keys");
+            self.fault("wrong-type", entry.span(), "expected a test");
+            self.hint("write [[test]] above its keys");
             return (None, None);
         };
         for key in table.keys().filter(|key| !TEST_KEYS.contains(&key.get_ref().as_ref())) {
@@ -131,9 +140,12 @@ impl Reader<'_> {
         }
         let name = self.text_of(table, "name", &entry.span()).unwrap_or_default();
         let tenant = self.text_of(table, "tenant", &entry.span()).and_then(|id| {
-            TenantId::parse(&id)
-                .map_err(|e| self.fault("bad-tenant", span_of(table, "tenant"), e.to_string()))
-                .ok()
+            let read = TenantId::parse(&id);
+            if let Err(error) = &read {
+                self.fault("bad-tenant", span_of(table, "tenant"), error.to_string());
+                self.hint("write the name of a file in tenants/, without .toml");
+            }
+            read.ok()
         });
         let expect = self.expectation(table, &entry.span());
         let asked = tenant.as_ref().and_then(|tenant| self.request(table, tenant, &entry.span()));
@@ -167,11 +179,13 @@ impl Reader<'_> {
             Ok(asked) if &asked.request.tenant != tenant => {
                 let told = format!("the test is for {tenant}, its context for {}", asked.request.tenant);
                 self.fault("tenant-differs", locate(table, "/context/tenantId", whole), told);
+                self.hint("take tenantId out of the context: the test says whose it is");
                 None
             }
             Ok(asked) => Some(asked),
             Err(RequestError::Syntax(told)) => {
                 self.fault("bad-request", whole.clone(), told);
+                self.hint(FORM);
                 None
             }
             Err(RequestError::Faults(faults)) => {
@@ -184,7 +198,8 @@ impl Reader<'_> {
                     let span = locate(table, &fault.pointer, whole);
                     let mut fault_here =
                         Diagnostic::error("bad-request", self.path, told).span(self.text, span);
-                    fault_here.hint = fault.hint;
+                    let as_sent = "write it as a request to POST /v1/messages has it";
+                    fault_here.hint = fault.hint.or_else(|| Some(as_sent.to_owned()));
                     self.found.push(fault_here);
                 }
                 None
@@ -203,11 +218,8 @@ impl Reader<'_> {
                 return None;
             }
             Some(_) => {
-                self.fault(
-                    "wrong-type",
-                    span_of(table, "expect"),
-                    "expected a table: expect = { channel = \"sms\" }",
-                );
+                self.fault("wrong-type", span_of(table, "expect"), "expect is a table");
+                self.hint("write expect = { channel = \"sms\" }");
                 return None;
             }
         };
@@ -301,7 +313,8 @@ impl Reader<'_> {
         };
         let share = number.filter(|number| (0.0..=1.0).contains(number));
         if share.is_none() {
-            self.fault("bad-confidence", value.span(), "expected a confidence from 0 to 1, such as 0.9");
+            self.fault("bad-confidence", value.span(), "expected a confidence from 0 to 1");
+            self.hint("such as confidence = 0.9");
         }
         share
     }
@@ -315,7 +328,10 @@ impl Reader<'_> {
         for item in items {
             match item.get_ref().as_str().filter(|text| !text.trim().is_empty()) {
                 Some(text) => texts.push(text.to_owned()),
-                None => self.fault("bad-reason", item.span(), "expected a part of a reason, as text"),
+                None => {
+                    self.fault("bad-reason", item.span(), "expected a part of a reason, as text");
+                    self.hint("such as reasons = [\"Quiet hours\"]");
+                }
             }
         }
         texts
@@ -325,12 +341,14 @@ impl Reader<'_> {
     fn text_of(&mut self, table: &DeTable<'_>, key: &str, whole: &Range<usize>) -> Option<String> {
         let Some(value) = table.get(key) else {
             self.fault("missing-key", whole.clone(), format!("the test has no {key}"));
+            self.hint(format!("add a line {key} = \"...\" under [[test]]"));
             return None;
         };
         match value.get_ref().as_str().filter(|text| !text.trim().is_empty()) {
             Some(text) => Some(text.to_owned()),
             None => {
                 self.fault("wrong-type", value.span(), format!("{key} is a text that is not empty"));
+                self.hint(format!("write {key} = \"...\", between straight quotes"));
                 None
             }
         }

@@ -84,6 +84,34 @@ expect = { channel = "smss", held = 5, confidence = 7, reasons = [1] }
 }
 
 #[test]
+fn every_fault_says_how_to_mend_it() {
+    let cases = [
+        ("[[test]]\nname = \"a\"\ntenant = \"acme\"\ncontent = {\n", "syntax"),
+        ("[[test]]\nname = \"unclosed\ntenant = \"acme\"\n", "syntax"),
+        ("[[test]\n", "syntax"),
+        ("[[test]]\nname = a\n", "syntax"),
+        ("test = 1\n", "wrong-type"),
+        ("test = [1]\n", "wrong-type"),
+        ("tests = 1\n", "unknown-key"),
+        ("[[test]]\nname = 1\n", "wrong-type"),
+        ("[[test]]\nname = \"a\"\ntenant = \"../b\"\n", "bad-tenant"),
+        ("[[test]]\nname = \"a\"\ntenant = \"acme\"\nexpect = 1\n", "wrong-type"),
+        ("[[test]]\nname = \"a\"\ntenant = \"acme\"\ncontent = 1\n", "bad-request"),
+        ("[[test]]\nname = \"a\"\ntenant = \"acme\"\nat = \"noon\"\n", "bad-request"),
+        ("[[test]]\nexpect = { channel = 1, held = 5, confidence = 7, reasons = [1] }\n", "bad-reason"),
+    ];
+    for (text, code) in cases {
+        let faults = parsed(text).faults;
+        assert!(faults.iter().any(|(_, fault)| fault.code == code), "{text:?}: {faults:#?}");
+        for (_, fault) in faults {
+            assert!(fault.hint.as_ref().is_some_and(|hint| hint.len() > 8), "{text:?}: {fault:#?}");
+        }
+    }
+    let latin = parse_file(&SourceFile { path: "tests/t.toml".into(), bytes: b"name = \"\xe9\"".to_vec() });
+    assert!(latin.faults[0].1.hint.as_ref().unwrap().contains("UTF-8"), "{:?}", latin.faults);
+}
+
+#[test]
 fn a_file_that_is_no_toml_holds_up_the_tenants_that_it_names() {
     let told = faults("[[test]]\ntenant = \"acme\" # who\nname = \"unclosed\nexpect = {}\n");
     assert!(!told.is_empty());

@@ -1,27 +1,20 @@
 //! Email through a relay, by SMTP: one connection, one message, one attempt.
 //!
-//! `prepare` goes as far as the relay's leave to send the body (354); `send` writes body and final dot and
-//! waits for the answer. It never retries, pools, falls back to plaintext, or gives a password to a link that
-//! is not encrypted.
+//! `prepare` goes as far as the whole body; `send` writes the final dot and waits for the answer. A mail that
+//! is prepared and not sent is given up by closing the link, which proves that it was not sent. It never
+//! retries, pools, falls back to plaintext, or gives a password to a link that is not encrypted.
 
 mod classify;
+mod dkim;
 mod stream;
 
-use std::{
-    fmt,
-    future::Future,
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use lettre::{
     message::Mailbox,
     transport::smtp::{
+        Error,
         authentication::{Credentials, Mechanism},
         client::{AsyncSmtpConnection, Certificate, TlsParameters},
         commands::{Data, Mail as MailFrom, Rcpt},
@@ -34,16 +27,20 @@ use tokio::net::TcpStream;
 
 use self::{
     classify::{Failure, Stage, after_dot, before_dot},
-    stream::NoReadAhead,
+    dkim::Signer,
+    stream::{Gate, Wire},
 };
 use super::{
     Driver, Outbound, PrepareError, Prepared, mime,
     settings::{SmtpSettings, SmtpTimeouts, TlsMode},
 };
-use crate::domain::{
-    channel::Channel,
-    delivery::{AttemptError, ErrorClass, Outcome},
-    time::Clock,
+use crate::{
+    domain::{
+        channel::Channel,
+        delivery::{AttemptError, ErrorClass, Outcome},
+        time::Clock,
+    },
+    failpoint,
 };
 
 /// How long a polite goodbye may take; nobody waits for it.
@@ -57,6 +54,7 @@ pub struct Smtp {
     tls: Option<(TlsMode, TlsParameters)>,
     login: Option<(SecretString, SecretString)>,
     from: Mailbox,
+    dkim: Option<Signer>,
     hello: ClientId,
     timeouts: SmtpTimeouts,
     clock: Arc<dyn Clock>,
@@ -105,26 +103,15 @@ impl Smtp {
             tls,
             login,
             from: mime::mailbox("from", &settings.from, settings.from_name.as_deref())?,
+            dkim: settings.dkim.as_deref().map(Signer::new).transpose()?,
             hello,
             timeouts,
             clock,
         })
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, PrepareError> {
+    async fn connect(&self, gate: &Arc<Gate>) -> Result<AsyncSmtpConnection, PrepareError> {
         let seconds = self.timeouts.connect_seconds;
-        let implicit = matches!(self.tls, Some((TlsMode::Implicit, _)));
-        if implicit {
-            let parameters = self.tls.as_ref().map(|(_, parameters)| parameters.clone());
-            let connecting = AsyncSmtpConnection::connect_tokio1(
-                (self.host.as_str(), self.port),
-                None,
-                &self.hello,
-                parameters,
-                None,
-            );
-            return step(Stage::Connect, seconds, connecting).await;
-        }
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let tcp = match tokio::time::timeout(seconds_of(seconds), connecting).await {
             Ok(Ok(tcp)) => tcp,
@@ -133,8 +120,16 @@ impl Smtp {
         };
         // Only costs speed where it is refused.
         let _ = tcp.set_nodelay(true);
-        let stream = Box::new(NoReadAhead::new(tcp));
-        let greeting = AsyncSmtpConnection::connect_with_transport(stream, &self.hello);
+        failpoint::hit("send.connected");
+        let wire = Wire::new(tcp, Arc::clone(gate));
+        if let Some((TlsMode::Implicit, parameters)) = &self.tls {
+            let greeting = async {
+                let stream = wire.encrypted(parameters.clone()).await?;
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await
+            };
+            return step(Stage::Connect, seconds, greeting).await;
+        }
+        let greeting = AsyncSmtpConnection::connect_with_transport(Box::new(wire), &self.hello);
         let mut link = step(Stage::Connect, seconds, greeting).await?;
         if let Some((TlsMode::Starttls, parameters)) = &self.tls {
             if !link.can_starttls() {
@@ -142,16 +137,17 @@ impl Smtp {
                 return Err(before_dot(Stage::StartTls, &Failure::Unsuitable(why.into())));
             }
             step(Stage::StartTls, seconds, link.starttls(parameters.clone(), &self.hello)).await?;
+            if !link.is_encrypted() {
+                let why = "the link is not encrypted";
+                return Err(before_dot(Stage::StartTls, &Failure::Unsuitable(why.into())));
+            }
         }
         Ok(link)
     }
 
     async fn log_in(&self, link: &mut AsyncSmtpConnection) -> Result<(), PrepareError> {
+        // With a login there is TLS (`new` sees to that), and `connect` gives no link that lacks it.
         let Some((username, password)) = &self.login else { return Ok(()) };
-        if !link.is_encrypted() {
-            let why = "the link is not encrypted";
-            return Err(before_dot(Stage::Auth, &Failure::Unsuitable(why.into())));
-        }
         let credentials =
             Credentials::new(username.expose_secret().to_owned(), password.expose_secret().to_owned());
         let asking = link.auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
@@ -215,7 +211,7 @@ fn seconds_of(seconds: u32) -> Duration {
 async fn step<T>(
     stage: Stage,
     seconds: u32,
-    doing: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
+    doing: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, PrepareError> {
     match tokio::time::timeout(seconds_of(seconds), doing).await {
         Ok(Ok(done)) => Ok(done),
@@ -263,43 +259,94 @@ impl Driver for Smtp {
     }
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
-        let mail = mime::build(outbound, &self.from, self.clock.now()).map_err(|e| refused("content", e))?;
-        let mut link = self.connect().await?;
+        let now = self.clock.now();
+        let mut mail = mime::build(outbound, &self.from, now).map_err(|e| refused("content", e))?;
+        if let Some(signer) = &self.dkim {
+            mail.bytes = signer.sign(&mail.bytes, now).ok_or_else(|| {
+                before_dot(Stage::Connect, &Failure::Unsuitable("the mail could not be signed (DKIM)".into()))
+            })?;
+        }
+        let gate = Arc::<Gate>::default();
+        let mut link = self.connect(&gate).await?;
+        failpoint::hit("send.tls");
         self.log_in(&mut link).await?;
         self.envelope(&mut link, &mail).await?;
-        Ok(Box::new(Ready { link, mail, seconds: self.timeouts.data_seconds }))
+        failpoint::hit("send.first_byte");
+        let sending = body_and_dot(link, mail.bytes, Arc::clone(&gate));
+        let seconds = self.timeouts.command_seconds;
+        let sending = up_to_the_dot(sending, &gate, seconds).await?;
+        failpoint::hit("send.mid_body");
+        Ok(Box::new(Ready {
+            sending,
+            gate,
+            message_id: mail.message_id,
+            seconds: self.timeouts.data_seconds,
+        }))
     }
 }
 
-/// The relay waits for the body.
+/// The writing of a body and its final dot, and the answer; with the link that it was done on.
+type Sending = Pin<Box<dyn Future<Output = (AsyncSmtpConnection, Result<Response, Error>)> + Send>>;
+
+fn body_and_dot(mut link: AsyncSmtpConnection, body: Vec<u8>, gate: Arc<Gate>) -> Sending {
+    // lettre asks for the next piece only when the one before is written and flushed, and writes the dot when
+    // there is none left: there the gate is.
+    let mut body = Some(body);
+    let pieces = std::iter::from_fn(move || {
+        let piece = body.take();
+        if piece.is_none() {
+            gate.shut();
+        }
+        piece
+    });
+    Box::pin(async move {
+        let answer = link.message_iter(pieces).await;
+        (link, answer)
+    })
+}
+
+/// Writes until only the dot is left.
+async fn up_to_the_dot(mut sending: Sending, gate: &Gate, seconds: u32) -> Result<Sending, PrepareError> {
+    let at_the_dot = std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready((_, ended)) => Poll::Ready(Some(ended)),
+        Poll::Pending if gate.reached() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let failure = match tokio::time::timeout(seconds_of(seconds), at_the_dot).await {
+        Ok(None) => return Ok(sending),
+        Ok(Some(Err(error))) => Failure::of(&error),
+        Ok(Some(Ok(_))) => Failure::Broken("an answer came before the end of the body".into()),
+        Err(_) => Failure::Silence(seconds),
+    };
+    Err(before_dot(Stage::Body, &failure))
+}
+
+/// The relay has the body and waits for the dot.
 struct Ready {
-    link: AsyncSmtpConnection,
-    mail: mime::Mail,
+    sending: Sending,
+    gate: Arc<Gate>,
+    message_id: String,
     seconds: u32,
 }
 
 #[async_trait]
 impl Prepared for Ready {
-    async fn send(mut self: Box<Self>) -> Outcome {
-        // lettre asks for the next piece only when the one before is written and flushed, and writes the dot
-        // when there is none left: until then the dot has certainly not left.
-        let body_written = AtomicBool::new(false);
-        let pieces = std::iter::once(self.mail.bytes.as_slice()).chain(std::iter::from_fn(|| {
-            body_written.store(true, Ordering::SeqCst);
-            None
-        }));
-        let sending = self.link.message_iter(pieces);
-        let failure = match tokio::time::timeout(seconds_of(self.seconds), sending).await {
-            Ok(Ok(answer)) if u16::from(answer.code()) / 100 == 2 => {
-                let id = queue_id(&words(&answer)).unwrap_or_else(|| self.mail.message_id.clone());
-                say_goodbye(self.link);
+    async fn send(self: Box<Self>) -> Outcome {
+        let Self { sending, gate, message_id, seconds } = *self;
+        gate.open();
+        let answered = tokio::time::timeout(seconds_of(seconds), sending).await;
+        failpoint::hit("send.parsed");
+        let failure = match answered {
+            Ok((link, Ok(answer))) if u16::from(answer.code()) / 100 == 2 => {
+                say_goodbye(link);
+                let id = queue_id(&words(&answer)).unwrap_or(message_id);
                 return Outcome::Accepted { provider_message_id: Some(id), cost: None };
             }
-            Ok(Ok(answer)) => Failure::Reply { code: answer.code().into(), text: words(&answer) },
-            Ok(Err(error)) => Failure::of(&error),
-            Err(_) => Failure::Silence(self.seconds),
+            Ok((_, Ok(answer))) => Failure::Reply { code: answer.code().into(), text: words(&answer) },
+            Ok((_, Err(error))) => Failure::of(&error),
+            Err(_) => Failure::Silence(seconds),
         };
-        if body_written.load(Ordering::SeqCst) {
+        if gate.passed() {
             return after_dot(&failure);
         }
         let PrepareError { error, retry_after_seconds } = before_dot(Stage::Body, &failure);

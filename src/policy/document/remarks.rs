@@ -13,17 +13,25 @@ use super::{
 use crate::{
     domain::{channel::Channel, ids::CriterionName, message::Priority, money::MicroEuros},
     policy::{
-        diagnostic::{Diagnostic, Severity},
+        diagnostic::{Diagnostic, Severity, nearest},
         settings::TenantPolicy,
     },
 };
 
-/// Remarks on a policy that is valid.
-pub fn warnings(merged: &Merged<'_>, policy: &TenantPolicy, criteria: &[CriterionName]) -> Vec<Diagnostic> {
+/// Remarks on a policy that is valid. `drivers` are the operator's; none: they are not known here.
+pub fn warnings(
+    merged: &Merged<'_>,
+    policy: &TenantPolicy,
+    criteria: &[CriterionName],
+    drivers: Option<&[String]>,
+) -> Vec<Diagnostic> {
     let mut remarks = Remarks { merged, found: Vec::new() };
     remarks.weights(policy, criteria);
     remarks.quiet_hours(policy);
     remarks.disabled_channels(policy);
+    if let Some(known) = drivers {
+        remarks.drivers(policy, known);
+    }
     remarks.strategies();
     remarks.money(policy);
     remarks.variants(policy);
@@ -101,6 +109,24 @@ impl Remarks<'_> {
             }
         }
         self.strategies_without_channel(off);
+    }
+
+    /// Names in `drivers = [...]` that no driver has.
+    fn drivers(&mut self, policy: &TenantPolicy, known: &[String]) {
+        for channel in Channel::ALL {
+            let path = format!("channels.{channel}.drivers");
+            for name in policy.channels[channel].drivers.iter().filter(|name| !known.contains(name)) {
+                let message =
+                    format!("{path}: orchestrator.toml has no driver {name:?}, so it is passed over");
+                let hint = match nearest(name, known.iter().map(String::as_str)) {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => {
+                        format!("it has: {}; a driver is added there as [drivers.{name}]", known.join(", "))
+                    }
+                };
+                self.at(&path, "unknown-driver", message, &hint);
+            }
+        }
     }
 
     /// Strategies that disabled channels leave without any, and escalations that can never happen.

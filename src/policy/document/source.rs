@@ -130,6 +130,7 @@ fn syntax_hint(line: &str, message: &str) -> Option<&'static str> {
         Some(v) if v.starts_with('"') && v.matches('"').count() % 2 == 1 => {
             Some("the closing quote is missing")
         }
+        Some(v) if v.starts_with('{') && !v.contains('}') => Some("the closing } of the table is missing"),
         Some(v) if v.starts_with('[') && !v.contains(']') => Some("the closing ] of the list is missing"),
         None if code.trim_start().starts_with('[') && !code.contains(']') => {
             Some("a section is written [name]: the closing ] is missing")

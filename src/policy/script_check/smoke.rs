@@ -41,7 +41,7 @@ pub(in crate::policy) fn run(criterion: &Criterion, source: &str) -> Vec<Diagnos
             if seen.iter().any(|known| known.position == failure.position) {
                 continue;
             }
-            warnings.push(warning(criterion.file(), source, &failure, &message, &channel));
+            warnings.push(warning(criterion, source, &failure, &message, &channel));
             seen.push(failure);
             if seen.len() == FAILURES_TOLD_MAX {
                 return warnings;
@@ -52,18 +52,23 @@ pub(in crate::policy) fn run(criterion: &Criterion, source: &str) -> Vec<Diagnos
 }
 
 fn warning(
-    file: &str,
+    criterion: &Criterion,
     source: &str,
     failure: &ScriptFailure,
     message: &MessageView,
     channel: &ChannelView,
 ) -> Diagnostic {
+    let file = criterion.file();
     let prefix = match failure.position {
         Some((line, column)) => format!("{file}:{line}:{column}: "),
         None => format!("{file}: "),
     };
     let words = failure.message.strip_prefix(&prefix).unwrap_or(&failure.message);
-    let fault = Diagnostic::warning("fails-on-trial", file, format!("in a trial run: {words}"));
+    let fault = Diagnostic::warning(
+        "fails-on-trial",
+        file,
+        format!("the criterion {} fails in a trial run: {words}", criterion.name()),
+    );
     let lexemes = scan::scan(source);
     let fault = match failure.position {
         Some((line, column)) => {

@@ -5,6 +5,7 @@ mod faults;
 pub(crate) mod house;
 mod idempotency;
 mod keys;
+mod numbers;
 mod routes;
 mod shapes;
 mod sockets;

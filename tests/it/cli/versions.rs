@@ -36,6 +36,16 @@ fn a_version_is_put_back_and_a_tenant_dropped_by_commands() {
 }
 
 #[test]
+fn a_tenant_that_is_named_like_a_command_is_shown_by_show() {
+    let (dir, _daemon) = running();
+    fs::write(dir.path().join("policies/tenants/reload.toml"), "[weights]\nurgency = 3\n").unwrap();
+    in_folder(&dir, &["policies", "reload"]).expect(0).says(&["generation"]);
+    let shown = in_folder(&dir, &["policies", "show", "reload"]).expect(0);
+    shown.says(&["ok reload: version", "tenants/reload.toml:2"]);
+    in_folder(&dir, &["policies", "show", "nobody"]).expect(1);
+}
+
+#[test]
 fn without_a_daemon_versions_say_how_to_start_one() {
     let place = Place::new();
     let commands: [&[&str]; 4] =

@@ -76,6 +76,24 @@ fn what_is_legal_and_odd_is_remarked_and_goes_live() {
 }
 
 #[test]
+fn a_driver_that_the_operator_has_not_is_remarked_where_drivers_are_known() {
+    let text =
+        "[channels.sms]\ndrivers = [\"twilo\", \"backup\"]\n\n[channels.email]\ndrivers = [\"pigeon\"]\n";
+    let known = ["twilio", "backup"].map(str::to_owned).to_vec();
+    let judged = |drivers| {
+        let assembler = Assembler::knowing(drivers);
+        assembler.assemble(&sources(text), &PolicyEnvironment::default()).unwrap().warnings
+    };
+    let warnings = judged(Some(known));
+    let told: Vec<_> = warnings.iter().map(|w| (w.code.as_str(), w.line, w.to_string())).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!((told[0].0, told[0].1), ("unknown-driver", Some(2)));
+    assert!(told[0].2.contains("no driver \"twilo\"") && told[0].2.contains("did you mean \"twilio\"?"));
+    assert!(told[1].1 == Some(5) && told[1].2.contains("it has: twilio, backup"), "{told:?}");
+    assert_eq!(judged(None), []);
+}
+
+#[test]
 fn faults_of_all_files_are_told_together_under_their_own_names() {
     let mut sources = sources("locale = 1\n");
     sources.default = file("default.toml", "region = \"XX\"\n");

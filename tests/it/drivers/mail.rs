@@ -73,6 +73,34 @@ fn the_operator_writes_where_the_tenant_names_nobody() {
 }
 
 #[test]
+fn marketing_can_be_left_with_one_click_and_only_over_https() {
+    let mut outbound = email("ada@example.com");
+    assert!(!written(&outbound).unwrap().contains("List-Unsubscribe"));
+    // Long enough that it would be folded or encoded, were it a text.
+    let url = format!("https://example.org/u/{}?x=1&y=%20", "t0k-".repeat(60));
+    outbound.unsubscribe = Some(url.clone());
+    let mail = written(&outbound).unwrap();
+    assert!(mail.contains(&format!("\r\nList-Unsubscribe: <{url}>\r\n")), "{mail}");
+    assert!(mail.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"), "{mail}");
+    outbound.unsubscribe = Some("http://localhost/u/x".into());
+    let mail = written(&outbound).unwrap();
+    assert!(mail.contains("<http://localhost/u/x>") && !mail.contains("One-Click"), "{mail}");
+    for bad in [
+        "mailto:a@b.c",
+        "https://x/\r\nBcc: eve@b.c",
+        "https://x/>,<https://y",
+        "https://é.org",
+        "https://a b",
+    ] {
+        outbound.unsubscribe = Some(bad.into());
+        let refusal = written(&outbound).unwrap_err();
+        assert!(refusal.contains("unsubscribing") && !refusal.contains("eve"), "{refusal}");
+    }
+    outbound.unsubscribe = Some(format!("https://x/{}", "a".repeat(1_000)));
+    written(&outbound).unwrap_err();
+}
+
+#[test]
 fn hostile_file_names_lose_their_folders() {
     for (name, expected) in [
         ("../../etc/passwd", "passwd"),

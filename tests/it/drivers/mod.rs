@@ -2,16 +2,19 @@
 //! the email itself; the settings that are refused.
 
 mod chat;
-mod http_script;
+mod dkim;
 mod mail;
 mod meta;
 mod meta_callbacks;
 mod provider_twin;
+mod reference;
 mod smtp_server;
 mod smtp_sink;
 mod telegram;
+mod tls;
 mod twilio;
 mod twilio_callbacks;
+mod twin;
 mod vonage;
 mod webhook;
 
@@ -19,7 +22,7 @@ use std::{path::Path, sync::Arc};
 
 use channel_orchestrator::{
     channels::{
-        Driver, Outbound, PrepareError,
+        Driver, Drivers, Outbound, PrepareError,
         allow_list::only_to,
         settings::{DriverSettings, build},
     },
@@ -37,6 +40,7 @@ use self::{
     smtp_server::{Act, Script, SmtpServer},
     smtp_sink::{Sink, certificates},
 };
+use crate::support::daemon::eventually;
 
 fn email(to: &str) -> Outbound {
     Outbound {
@@ -158,8 +162,60 @@ async fn a_link_lost_within_the_body_has_sent_nothing() {
     let mut outbound = email("ada@example.com");
     // More than the buffers between us hold, so that the loss shows before the last byte is written.
     outbound.content.body = "Bonjour tout le monde, et plus encore. ".repeat(300_000);
-    assert_eq!(attempt(&plain(server.port, "tls = \"none\""), &outbound).await, "not_sent");
+    assert_eq!(attempt(&plain(server.port, "tls = \"none\""), &outbound).await, "early not_sent");
     assert!(!server.heard_text().contains("\r\n.\r\n"));
+}
+
+/// The intent is recorded between the two steps: before it the relay has the whole body and no dot, and a link
+/// that is given up there has sent nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dot_waits_for_the_intent_and_is_never_written_without_it() {
+    let mut outbound = email("ada@example.com");
+    outbound.content.body = format!("{}\nle dernier mot\n", "Bonjour. ".repeat(40_000));
+    let server = SmtpServer::start(Script::default()).await;
+    let driver = plain(server.port, "tls = \"none\"");
+    for (bodies, sent) in [(1, false), (2, true), (3, false)] {
+        let prepared = driver.prepare(&outbound).await.unwrap();
+        let count = |what: &str| server.heard_text().matches(what).count();
+        assert!(eventually(|| count("le dernier mot") == bodies), "the whole body is there");
+        assert_eq!(count("\r\n.\r\n"), usize::from(bodies == 3), "and no dot");
+        if sent {
+            assert!(matches!(prepared.send().await, Outcome::Accepted { .. }));
+        }
+    }
+    // Given up, the link is closed without a word more.
+    assert!(eventually(|| server.closed() == 3));
+    assert_eq!(server.heard_text().matches("\r\n.\r\n").count(), 1);
+}
+
+/// The same below TLS, of either kind, with a real server: what was given up is not kept.
+#[tokio::test]
+async fn what_is_given_up_before_the_dot_is_not_kept_over_tls_either() {
+    for tls in ["starttls", "implicit"] {
+        let Some(sink) = sink("SMTP against aiosmtpd", tls, "good") else { return required() };
+        let (driver, _secrets) = secure(&sink, tls, "hunter2");
+        drop(driver.prepare(&email("ada@example.com")).await.unwrap());
+        assert_eq!(attempt(&driver, &email("bob@example.com")).await, "accepted T1", "{tls}");
+        assert!(sink.kept().len() == 1 && sink.kept()[0].contains("X-Sink-To: bob"), "{tls}");
+    }
+}
+
+/// Several relays are several drivers: tried in the order in which the tenant names them.
+#[test]
+fn relays_are_tried_in_the_order_in_which_they_are_named() {
+    let relay = |name: &str| {
+        let toml = "kind = \"smtp\"\nhost = \"mail.example.org\"\nfrom = \"a@example.org\"";
+        build(name, &toml::from_str(toml).unwrap(), Path::new("/nonexistent"), Arc::new(SystemClock)).unwrap()
+    };
+    let drivers = Drivers::new(["alpha", "beta", "gamma"].map(relay));
+    let order = |named: &[&str]| -> Vec<String> {
+        let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+        let found = drivers.for_channel(Channel::Email, &named);
+        found.iter().map(|driver| driver.name().to_owned()).collect()
+    };
+    assert_eq!(order(&["gamma", "alpha"]), ["gamma", "alpha"]);
+    assert_eq!(order(&["beta", "nobody", "alpha"]), ["beta", "alpha"]);
+    assert_eq!(order(&[]), ["alpha", "beta", "gamma"]);
 }
 
 #[tokio::test]
@@ -172,7 +228,7 @@ async fn wherever_the_link_is_cut_a_message_that_may_have_arrived_is_never_calle
         let allowed: &[&str] = match (whole, ended.starts_with("accepted")) {
             (true, false) => &["unknown"],
             (true, true) => &["accepted 4F2A"],
-            (false, _) => &["unknown", "not_sent"],
+            (false, _) => &["unknown", "not_sent", "early not_sent"],
         };
         assert!(allowed.contains(&ended.as_str()), "cut after {bytes}: {ended}, whole: {whole}");
     }
@@ -257,6 +313,13 @@ fn settings_that_could_give_something_away_are_refused_in_words() {
         ("timeouts = { data_seconds = 0 }", "at least 1 second"),
         ("from_name = \"a\\u0000b\"", "control character"),
         ("pasword = \"env:X\"", "unknown field `pasword`"),
+        ("dkim = { domain = \"example.org\", selector = \"s\", key = \"hunter2\" }", "file:/"),
+        (
+            "dkim = { domain = \"example.org\", selector = \"s\", key = \"env:NOT_SET_ANYWHERE\" }",
+            "dkim: key: the environment variable",
+        ),
+        ("dkim = { domain = \"example.org\", selector = \"s 1\", key = \"env:PATH\" }", "dkim: selector"),
+        ("dkim = { domain = \"example.org\", selector = \"s\", key = \"env:PATH\" }", "openssl genpkey"),
     ] {
         let refusal = smtp(more);
         assert!(refusal.contains(expected), "{more}: {refusal}");

@@ -1,6 +1,9 @@
 //! An SMTP server that answers byte for byte what a test scripts, and drops the link where it is told to.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -51,6 +54,7 @@ impl Default for Script {
 pub struct SmtpServer {
     pub port: u16,
     heard: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -59,14 +63,23 @@ impl SmtpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let log = Arc::clone(&heard);
+        let closed = Arc::<AtomicUsize>::default();
+        let (log, over) = (Arc::clone(&heard), Arc::clone(&closed));
         let task = tokio::spawn(async move {
             while let Ok((link, _)) = listener.accept().await {
-                let log = Arc::clone(&log);
-                tokio::spawn(async move { converse(link, script, &log).await });
+                let (log, over) = (Arc::clone(&log), Arc::clone(&over));
+                tokio::spawn(async move {
+                    converse(link, script, &log).await;
+                    over.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { port, heard, task }
+        Self { port, heard, closed, task }
+    }
+
+    /// Conversations that are over.
+    pub fn closed(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Everything that clients have written so far.

@@ -176,6 +176,7 @@ pub fn options(base: &Path, folder: &Path) -> Options {
         folder: folder.to_owned(),
         state_dir: base.join("state"),
         environment: PolicyEnvironment::default(),
+        drivers: None,
         clock: Arc::new(SystemClock),
     }
 }

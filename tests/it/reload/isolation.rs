@@ -209,6 +209,12 @@ name = "of nobody"
 tenant = "nobody"
 content = { body = "x" }
 expect = { channel = "none" }
+
+[[test]]
+name = "of nobody either"
+tenant = "nobody"
+content = { body = "x" }
+expect = { channel = "none" }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +224,10 @@ async fn a_failing_policy_test_gates_the_tenant_that_it_names_and_no_other() {
             .await;
     let status = fixture.policies.status();
     assert!(status.ok, "{status:#?}");
-    assert!(status.problems.iter().any(|p| p.code == "no-such-tenant" && p.line == Some(16)), "{status:#?}");
+    // Of two tests that name nobody, one remark.
+    let nobody: Vec<_> = status.problems.iter().filter(|p| p.code == "no-such-tenant").collect();
+    assert!(nobody.len() == 1 && nobody[0].line == Some(16), "{status:#?}");
+    assert!(nobody[0].message.contains("2 tests") && nobody[0].hint.is_some(), "{nobody:?}");
     assert_eq!(fixture.status("acme").active.unwrap().tests, TestTally { passed: 1, failed: 0 });
 
     // Urgency weighs nothing: the urgent message goes by email, which acme's test does not accept.
@@ -253,11 +262,13 @@ async fn a_broken_test_file_holds_up_the_tenants_that_it_names() {
     .await;
     fixture.write(
         "tests/t.toml",
-        &TESTS.replace("content = { body = \"x\" }\nexpect = { channel = \"none\" }", "content = {"),
+        &TESTS.replacen("content = { body = \"x\" }\nexpect = { channel = \"none\" }", "content = {", 1),
     );
     for tenant in ["acme", "beta"] {
         fixture.until_candidate(tenant, CandidateState::Rejected).await;
-        assert_eq!(fixture.status(tenant).candidate.unwrap().errors[0].file, "tests/t.toml");
+        let errors = fixture.status(tenant).candidate.unwrap().errors;
+        assert_eq!(errors[0].file, "tests/t.toml");
+        assert!(errors.iter().all(|error| error.hint.is_some()), "{errors:?}");
     }
     assert_eq!(fixture.status("gamma").candidate, None);
 }

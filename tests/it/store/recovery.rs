@@ -2,7 +2,7 @@
 
 use channel_orchestrator::{
     domain::delivery::{AttemptStatus, Next, Status},
-    store::{Due, Intake, Intent, Queue, Records, Recovered, StoreError},
+    store::{Due, Intake, Intent, Queue, Records, Recovered, Search, StoreError},
 };
 
 use super::fixture::{Base, accepted, at, begin, claim_one, intent, key, message, tenant};
@@ -143,6 +143,18 @@ async fn what_does_not_read_back_is_set_aside_for_a_person(base: &Base) {
     assert_eq!(states, ["quarantined"]);
     let error = store.message(&tenant(), bad.id).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    // A list has the others; so it has when an attempt or an event is what does not read back.
+    let third = message();
+    store.accept(third.clone()).await.unwrap();
+    let all = Search { tenant: Some(tenant()), limit: 10, ..Search::default() };
+    let listed = async || store.search(&all).await.unwrap().iter().map(|m| m.id).collect::<Vec<_>>();
+    assert_eq!(listed().await, [third.id, good.id]);
+    let claimed = claim_one(&store, "w", at(0)).await;
+    assert_eq!(claimed.id, third.id);
+    begin(&store, &claimed, at(0)).await;
+    base.sql(&format!("UPDATE attempts SET channel = 'pigeon' WHERE message_id = '{}'", third.id)).await;
+    assert_eq!(listed().await, [good.id]);
+    base.sql(&format!("UPDATE attempts SET channel = 'sms' WHERE message_id = '{}'", third.id)).await;
     store.close().await;
 }
 

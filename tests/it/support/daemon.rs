@@ -25,7 +25,9 @@ pub struct Daemon {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
+    /// `Null` where it is no JSON.
     pub body: Value,
+    pub text: String,
 }
 
 impl Daemon {
@@ -45,8 +47,16 @@ impl Daemon {
 
     /// Starts it and waits until it answers.
     pub fn start(&mut self) {
+        self.start_under(&[]);
+    }
+
+    /// The same, run by a command that ends in `exec "$@"` or does so itself.
+    pub fn start_under(&mut self, wrapper: &[&str]) {
+        let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_orchestrator")]);
+        let program = words.next().unwrap();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
+        let child = Command::new(program)
+            .args(words)
             .args(["serve", "--config", "orchestrator.toml"])
             .current_dir(&self.folder)
             .env_clear()
@@ -73,14 +83,20 @@ impl Daemon {
 
     /// SIGTERM, and its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
-        let mut child = self.child.take()?;
-        let pid = i32::try_from(child.id()).unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
-        child.wait().unwrap().code()
+        self.signal(rustix::process::Signal::TERM);
+        self.child.take()?.wait().unwrap().code()
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        if let Some(pid) = self.pid() {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, signal).unwrap();
+        }
     }
 
     /// One request on a connection of its own; none where nobody answers, or not wholly.
@@ -99,8 +115,9 @@ impl Daemon {
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
+        let text = body.to_owned();
         let body = serde_json::from_str(body).unwrap_or(Value::Null);
-        Some(Answer { status, body })
+        Some(Answer { status, body, text })
     }
 
     pub fn log(&self) -> String {
