@@ -17,3 +17,4 @@ mod reload;
 mod slow;
 mod store;
 mod support;
+mod templates;
