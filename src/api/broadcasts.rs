@@ -101,7 +101,7 @@ impl Summary {
 
 /// Send one content to up to 1,000 people.
 #[utoipa::path(
-    post, path = "/v1/broadcasts", tag = "broadcasts",
+    post, path = "/v1/broadcasts", tag = "broadcasts", operation_id = "sendBroadcast",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat safe for 7 days; a row without an `idempotencyKey` of its own has KEY/index"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` (0 to 30 seconds for all rows together, 5 unless said otherwise) or `respond-async`"),

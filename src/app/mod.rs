@@ -37,6 +37,7 @@ mod versions;
 pub use drivers::{make as make_drivers, names as driver_names};
 pub use public::unheard;
 pub use signals::Signals;
+pub use terms::PolicyTerms;
 
 use public::PublicDoor;
 

@@ -8,7 +8,7 @@
 //! * `attempts`, and whoever else ends an attempt (`Tally::settled`) or takes a message's next step
 //!   (`Tally::followed`);
 //! * `receipts`, and whoever else learns that a message was delivered, opened ... or failed after all
-//!   (`Tally::delivered`, `Tally::mark`, `Tally::take_back`), as often as it is told: a bit of the message makes
+//!   (`Tally::delivered`, `Tally::mark`), as often as it is told: a bit of the message makes
 //!   each of these count once.
 //!
 //! Everything but money counts on the tenant's local day of the message's first attempt on the channel, so that
@@ -63,7 +63,6 @@ struct Noted {
 
 enum What {
     Mark { mark: Mark, at: Option<DateTime<Utc>> },
-    TakeBack(Mark),
     Add { counter: &'static str, day: Option<String>, by: i64 },
 }
 
@@ -96,11 +95,6 @@ impl Tally {
     pub(super) fn delivered(&mut self, message: MessageId, channel: Channel, at: Option<DateTime<Utc>>) {
         let what = What::Mark { mark: Mark::Delivered, at };
         self.noted.push(Noted { message, channel: Some(channel), what });
-    }
-
-    /// A mark turned out not to be so: a receipt that came later says otherwise.
-    pub(super) fn take_back(&mut self, message: MessageId, channel: Channel, mark: Mark) {
-        self.noted.push(Noted { message, channel: Some(channel), what: What::TakeBack(mark) });
     }
 
     /// An attempt came to its end.
@@ -185,7 +179,7 @@ impl Counted {
     /// Milliseconds that a message delivered at `at` took.
     fn millis_until(&self, at: DateTime<Utc>, channel: Channel) -> Option<i64> {
         let of_channel = || self.attempts.iter().filter(|(c, ..)| *c == channel);
-        let sent = of_channel().find(|(.., accepted)| *accepted).or_else(|| of_channel().last())?;
+        let sent = of_channel().find(|(.., accepted)| *accepted).or_else(|| of_channel().next_back())?;
         // A provider's clock may be behind ours.
         Some((at - sent.2).max(TimeDelta::zero()).num_milliseconds())
     }
@@ -221,13 +215,6 @@ fn count(tally: &mut Tally, message: &mut Counted, noted: Noted) {
         What::Add { counter, day: None, by } => {
             tally.add(&message.labels_on(noted.channel), noted.channel, counter, by);
         }
-        What::TakeBack(mark) => {
-            let bit = mark.bit(noted.channel);
-            if message.bits & bit != 0 {
-                message.bits &= !bit;
-                tally.add(&message.labels_on(noted.channel), noted.channel, mark.as_str(), -1);
-            }
-        }
         What::Mark { mark, at } => {
             let channel = noted.channel.or_else(|| message.channel_of(mark));
             set(tally, message, channel, mark, at);
@@ -235,7 +222,8 @@ fn count(tally: &mut Tally, message: &mut Counted, noted: Noted) {
     }
 }
 
-/// Sets a mark and what it implies, and counts what was not set before.
+/// Sets a mark and what it implies, and counts what was not set before. What arrived has not failed, in whatever
+/// order the two are told.
 fn set(
     tally: &mut Tally,
     message: &mut Counted,
@@ -244,7 +232,8 @@ fn set(
     at: Option<DateTime<Utc>>,
 ) {
     let bit = mark.bit(channel);
-    if message.bits & bit != 0 {
+    let arrived = Mark::Delivered.bit(channel);
+    if message.bits & bit != 0 || (mark == Mark::Failed && message.bits & arrived != 0) {
         return;
     }
     if let Some(implied) = mark.implied(channel) {
@@ -254,6 +243,11 @@ fn set(
     message.bits |= bit;
     let labels = message.labels_on(channel);
     tally.add(&labels, channel, mark.as_str(), 1);
+    let failed = Mark::Failed.bit(channel);
+    if mark == Mark::Delivered && message.bits & failed != 0 {
+        message.bits &= !failed;
+        tally.add(&labels, channel, Mark::Failed.as_str(), -1);
+    }
     if mark == Mark::Sent {
         if channel == Some(Channel::Sms) {
             tally.add(&labels, channel, SEGMENTS, message.segments);

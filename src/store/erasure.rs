@@ -234,7 +234,6 @@ impl Part {
                    (SELECT provider_message_id FROM attempts WHERE message_id = $1))";
         link.run(sql, values![id]).await?;
         forget_words(link, id, Some(instead), self.now).await?;
-        link.run("DELETE FROM links WHERE message_id = $1", values![id]).await?;
         let sql = "UPDATE engagement SET recipient = $2 WHERE message_id = $1";
         link.run(sql, values![id, instead.as_str()]).await?;
         done.erased += 1;

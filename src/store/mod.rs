@@ -41,6 +41,7 @@ mod operate;
 mod queue;
 mod receipts;
 mod records;
+mod recovery;
 mod refusals;
 mod reported;
 mod rows;
@@ -372,6 +373,7 @@ pub trait Store:
     + Engagement
     + Contacts
     + Suppressions
+    + Life
     + Caps
     + Numbers
     + Broadcasts
@@ -393,6 +395,7 @@ impl<T> Store for T where
         + Engagement
         + Contacts
         + Suppressions
+        + Life
         + Caps
         + Numbers
         + Broadcasts

@@ -203,7 +203,7 @@ impl Reported {
         Ok(())
     }
 
-    /// What the set comes to, in figures: each counts once, and a word that it arrived takes a failure back.
+    /// What the set comes to, in figures: each counts once.
     fn count(&self, link: &mut Link<'_>, told: &Told, delivered_at: Option<DateTime<Utc>>) {
         let (message, channel) = (self.message, self.channel);
         if self.attempt_status == AttemptStatus::Unknown {
@@ -211,7 +211,6 @@ impl Reported {
         }
         if told.arrived() {
             link.tally().delivered(message, channel, delivered_at);
-            link.tally().take_back(message, channel, Mark::Failed);
         } else if told.undelivered() {
             link.tally().mark(message, Some(channel), Mark::Failed);
         }

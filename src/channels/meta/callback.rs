@@ -101,6 +101,11 @@ impl Webhooks {
 }
 
 impl Callbacks for Webhooks {
+    /// Meta gathers many changes in one body, up to 3 MB.
+    fn body_bytes_max(&self) -> usize {
+        3 << 20
+    }
+
     fn read(&self, request: &CallbackRequest<'_>) -> Result<CallbackAnswer, CallbackRefused> {
         match request.method {
             "GET" => self.handshake(request.query),

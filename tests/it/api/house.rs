@@ -14,6 +14,7 @@ use channel_orchestrator::{
         listen::Door,
         router,
     },
+    app::PolicyTerms,
     bell::Bell,
     bundles::reload::{Options, Policies},
     channels::{Drivers, sandbox::Sandbox, settings::SandboxSettings},
@@ -137,14 +138,16 @@ impl House {
 
     pub fn worker(&self) -> Worker {
         let o = &self.api.orchestrator;
-        Worker::new(
+        let mut worker = Worker::new(
             "test",
             Arc::new(CountedQueue { queue: o.store.clone(), metrics: self.api.metrics.clone() }),
             o.drivers.clone(),
             o.clock.clone(),
             o.bell.clone(),
             WorkerSettings::default(),
-        )
+        );
+        worker.terms = Some(Arc::new(PolicyTerms(o.policies.clone())));
+        worker
     }
 
     /// As if it came through the Unix socket.

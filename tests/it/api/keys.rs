@@ -48,9 +48,36 @@ fn request(house: &House, method: &str, path: &str, tenant: &str, id: &str) -> R
     if operation == "/v1/policies/{tenant}/rollback" {
         return post(&path, &json!({ "version": version }));
     }
+    let body = match operation {
+        "/v1/broadcasts" => broadcast(tenant),
+        "/v1/events" => json!({ "event": "confirmed", "messageId": id }),
+        "/v1/tenants/{tenant}/suppressions" => {
+            json!({ "channel": "sms", "address": "06 12 34 56 78", "reason": "asked by telephone" })
+        }
+        _ => {
+            let mut body = example("urgent");
+            body["context"]["tenantId"] = tenant.into();
+            body
+        }
+    };
+    let mut request = post(&path, &body);
+    *request.method_mut() = method.parse().unwrap();
+    request
+}
+
+fn broadcast(tenant: &str) -> Value {
     let mut body = example("urgent");
     body["context"]["tenantId"] = tenant.into();
-    post(&path, &body)
+    json!({ "contexts": [body["context"]], "content": body["content"] })
+}
+
+/// What the path's `{id}` stands for, of that tenant.
+async fn thing_of(house: &House, path: &str, tenant: &str) -> String {
+    if path.starts_with("/v1/broadcasts/") {
+        let made = house.ask(with(post("/v1/broadcasts", &broadcast(tenant)), "prefer", "wait=0")).await;
+        return made.json()["broadcastId"].as_str().unwrap().to_owned();
+    }
+    message_of(house, tenant).await
 }
 
 fn bearer(request: Request<Body>, key: &str) -> Request<Body> {
@@ -97,12 +124,16 @@ async fn a_key_does_what_its_scopes_say() {
         let scopes: &[Scope] = match (method.as_str(), path.as_str()) {
             ("POST", "/v1/decisions") => &[Scope::Send, Scope::Read, Scope::Admin],
             ("POST", "/v1/messages" | "/v1/messages/{id}/cancel") => &[Scope::Send, Scope::Admin],
+            ("POST", "/v1/broadcasts" | "/v1/broadcasts/{id}/cancel" | "/v1/events") => {
+                &[Scope::Send, Scope::Admin]
+            }
+            (_, "/v1/tenants/{tenant}/suppressions") => &[Scope::Admin],
             ("GET", "/metrics") | ("POST", "/v1/policies/reload") => &[Scope::Admin],
             (_, path) if path.starts_with("/v1/policies/{tenant}/") => &[Scope::Admin],
             _ => &[Scope::Read, Scope::Admin],
         };
         for scope in Scope::ALL {
-            let id = message_of(&house, "acme").await;
+            let id = thing_of(&house, &path, "acme").await;
             let key = house.key("acme", &[scope]).await;
             let asked = with(request(&house, &method, &path, "acme", &id), "prefer", "wait=0");
             let answer = house.ask_tcp(bearer(asked, &key)).await;
@@ -122,7 +153,7 @@ async fn a_key_does_what_its_scopes_say() {
 async fn another_tenants_things_do_not_exist() {
     let house = House::idle(ApiSettings::default()).await;
     let key = house.key("acme", &Scope::ALL).await;
-    let theirs = message_of(&house, "globex").await;
+    let message = message_of(&house, "globex").await;
     let nobodys = "msg_0198c0de000070008000000000000000";
     let without = |answer: &Answer, words: &[&str]| {
         let mut text = answer.text.clone();
@@ -132,10 +163,15 @@ async fn another_tenants_things_do_not_exist() {
         text
     };
     for (method, path) in operations() {
-        let concerned = path.contains('{') || path == "/v1/messages" || path == "/v1/decisions";
+        let bodies = ["/v1/messages", "/v1/decisions", "/v1/broadcasts", "/v1/events"];
+        let concerned = path.contains('{') || bodies.contains(&path.as_str());
         if !concerned {
             continue;
         }
+        let broadcast = path.starts_with("/v1/broadcasts/");
+        let theirs = if broadcast { thing_of(&house, &path, "globex").await } else { message.clone() };
+        let nobodys = if broadcast { nobodys.replace("msg_", "bc_") } else { nobodys.to_owned() };
+        let nobodys = nobodys.as_str();
         let exists = house.ask_tcp(bearer(request(&house, &method, &path, "globex", &theirs), &key)).await;
         let not = house.ask_tcp(bearer(request(&house, &method, &path, "initech", nobodys), &key)).await;
         assert_eq!((exists.status.as_u16(), not.status.as_u16()), (404, 404), "{method} {path}: {exists:?}");
@@ -149,7 +185,7 @@ async fn another_tenants_things_do_not_exist() {
         assert_eq!(seen.status, 200);
         assert!(!seen.text.contains("globex"), "{path}: {}", seen.text);
     }
-    let theirs = house.get(&format!("/v1/messages/{theirs}")).await;
+    let theirs = house.get(&format!("/v1/messages/{message}")).await;
     assert_eq!(theirs.json()["status"], "queued", "nobody cancelled it");
 }
 

@@ -1,11 +1,14 @@
 //! The API: every shape against its golden file, every fault as a problem, keys, idempotency, and the sockets
 //! with their limits.
 
+mod acts;
 mod faults;
 pub(crate) mod house;
 mod idempotency;
 mod keys;
+mod numbers;
 mod routes;
 mod shapes;
 mod sockets;
+mod templates;
 mod versions;

@@ -33,14 +33,14 @@ use crate::support::http_provider::{Heard, HttpProvider};
 const BOT_TOKEN: &str = "123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The twin in a process of its own, until it is dropped.
-struct Twin {
-    port: u16,
+pub struct Twin {
+    pub port: u16,
     child: Child,
 }
 
 impl Twin {
     /// `hook` is where its WhatsApp statuses go.
-    async fn start(hook: u16) -> Option<Self> {
+    pub async fn start(hook: u16) -> Option<Self> {
         let (Some(script), Some(python)) =
             (std::env::var_os("ORCHESTRATOR_TEST_TWIN"), std::env::var_os("ORCHESTRATOR_TEST_TWIN_PYTHON"))
         else {
@@ -61,7 +61,7 @@ impl Twin {
         Some(twin)
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Value {
         let mut link = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: twin\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -83,7 +83,7 @@ impl Drop for Twin {
     }
 }
 
-async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..600 {
         if let Some(seen) = look() {
             return seen;
