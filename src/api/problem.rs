@@ -270,10 +270,7 @@ impl From<SubmitError> for Problem {
                 let hint = format!("one of {}, or leave it out", known.join(", "));
                 Self::fault("/variant", error.to_string(), Some(hint))
             }
-            SubmitError::UnknownTemplate(_) => {
-                let hint = "give a body or html; either is sent as it is".to_owned();
-                Self::fault("/content/templateId", error.to_string(), Some(hint))
-            }
+            SubmitError::Content(faults) => Self::faults(faults),
             SubmitError::NoChannel { record, replayed } => {
                 let id = record.id.to_string();
                 let mut problem = Self::no_channel(&record.decision).with(|p| p.message_id = Some(id));

@@ -18,12 +18,12 @@ use crate::domain::time::Clock;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DriverSettings {
     Smtp(SmtpSettings),
-    Meta(meta::MetaSettings),
-    Telegram(telegram::TelegramSettings),
     Sandbox(SandboxSettings),
     Twilio(Box<twilio::TwilioSettings>),
     TwilioWhatsapp(Box<twilio::TwilioSettings>),
     Vonage(Box<vonage::VonageSettings>),
+    Meta(Box<meta::MetaSettings>),
+    Telegram(Box<telegram::TelegramSettings>),
     Webhook(webhook::WebhookSettings),
 }
 

@@ -144,13 +144,16 @@ pub enum Command {
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
     },
-    /// Print the JSON Schema of policy files, for editors.
+    /// Print the JSON Schema of policy files or of templates, for editors.
     #[command(after_help = "Examples:\n  orchestrator schema > policy.schema.json\n  \
-        orchestrator schema --reference")]
+        orchestrator schema --templates > template.schema.json")]
     Schema {
-        /// Print what scripts may read and say, instead.
+        /// Print what scripts may read and say, and what templates may do with a value, instead.
         #[arg(long)]
         reference: bool,
+        /// Print the schema of templates/*.toml.
+        #[arg(long, conflicts_with = "reference")]
+        templates: bool,
     },
     /// Which policies the running daemon has in force, and why the files are not.
     #[command(

@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
             clap_complete::generate(shell, &mut command, "orchestrator", &mut std::io::stdout());
             Ok(Answer::Yes)
         }
-        Command::Schema { reference } => schema::run(reference),
+        Command::Schema { reference, templates } => schema::run(reference, templates),
         Command::Serve { listen, public_listen, public_url, log } => {
             serve::run(Flags { listen, public_listen, public_url, log, ..global.flags() })
         }

@@ -2,6 +2,8 @@
 //!
 //! Made once, from the decision: nothing here decides anew.
 
+use chrono::TimeDelta;
+
 use super::{DecisionInput, Situation, timing};
 use crate::{
     domain::{
@@ -75,7 +77,10 @@ fn escalation(
     let passing = |gate: Gate| {
         matches!(gate, Gate::Driver | Gate::Budget | Gate::Deadline | Gate::QuietHours | Gate::Suppressed)
     };
-    if decision.chosen == Some(wanted.to) || !decided.gates.iter().all(|g| passing(g.gate)) {
+    // What comes after the appointment helps nobody.
+    let earliest = situation.timing.goes_at + TimeDelta::seconds(i64::from(wanted.after_seconds));
+    let too_late = input.request.event_at.is_some_and(|event| earliest >= event);
+    if too_late || decision.chosen == Some(wanted.to) || !decided.gates.iter().all(|g| passing(g.gate)) {
         return None;
     }
     let last = hop(bundle, input, situation, decided, &[wanted.to])?;
@@ -111,6 +116,6 @@ fn hop(
             .filter(|at| place(channel).is_some_and(|here| *at > here))
             .and_then(|at| u16::try_from(at).ok()),
         on_unknown: policy.on_unknown[channel],
-        rendered: None,
+        rendered: input.words.rendering.as_ref().and_then(|rendering| rendering.forms[channel].clone()),
     })
 }

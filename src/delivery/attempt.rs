@@ -57,7 +57,15 @@ impl Worker {
         match claimed.due {
             Due::Settle => return self.settle_unknown(&claimed).await,
             Due::Escalate => {
-                return self.advance(&claimed, &after_silence(&standing, &claimed.echoes, now)).await;
+                // What comes after the appointment helps nobody.
+                let over = claimed.request.event_at.is_some_and(|event| event <= now);
+                let next = match over {
+                    true => {
+                        Next::Stays { reason: Some("the escalation was not sent: its event is over".into()) }
+                    }
+                    false => after_silence(&standing, &claimed.echoes, now),
+                };
+                return self.advance(&claimed, &next).await;
             }
             Due::Send => {}
         }
@@ -160,7 +168,7 @@ impl Worker {
     }
 
     /// Intent, last step, outcome.
-    async fn send(&self, trying: Trying<'_>, prepared: Box<dyn Prepared>) -> Result<()> {
+    async fn send(&self, mut trying: Trying<'_>, prepared: Box<dyn Prepared>) -> Result<()> {
         let (claimed, now) = (trying.claimed, self.clock.now());
         failpoint::hit("send.prepared");
         // What took long to prepare may have come into a forbidden hour (P7).
@@ -201,19 +209,19 @@ impl Worker {
     }
 
     /// An attempt that ended before anything could have been delivered, with what follows, in one step.
-    async fn record_unsent(&self, trying: Trying<'_>, failure: PrepareError) -> Result<()> {
+    async fn record_unsent(&self, mut trying: Trying<'_>, failure: PrepareError) -> Result<()> {
         let now = self.clock.now();
         let PrepareError { error, retry_after_seconds } = failure;
         let outcome = Outcome::Failed { error, retry_after_seconds };
         let next = after_attempt(&Standing::of(trying.claimed), &outcome, now, (self.jitter)());
         trying.log(trying.outbound.attempt_number, &outcome);
-        let write =
-            Write::Unsent { intent: trying.intent(trying.began), outcome: &outcome, next: &next, now };
-        let written = self.until_written(trying.claimed, write).await?;
-        if let Written::Intent(intent) = written {
+        let intent = Box::new(trying.intent(trying.began));
+        // Before the message can be claimed again: a credential that was refused is shut by then.
+        trying.permit.report(&outcome, now);
+        let write = Write::Unsent { intent, outcome: &outcome, next: &next, now };
+        if let Written::Intent(intent) = self.until_written(trying.claimed, write).await? {
             self.recorded(&trying, Ok(intent)).await?;
         }
-        trying.permit.report(&outcome, now);
         Ok(())
     }
 

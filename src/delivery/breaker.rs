@@ -2,8 +2,8 @@
 //! probe at a time finds out whether it works again (reliability.md F42, F43).
 //!
 //! What a provider refuses for good is no failure of its own, and what it asked us to wait for is none either. A pause
-//! for a refused credential holds for the sender it was refused with: one tenant's wrong number stops no other. It
-//! decides nothing about a message: whoever is not let through waits or goes elsewhere. State is this process's own;
+//! for a refused credential holds for the sender it was refused with, so that one tenant's wrong number stops no other;
+//! refused with several, it holds for all. It decides nothing about a message: whoever is not let through waits or goes elsewhere. State is this process's own;
 //! after a restart it is found out anew.
 
 use std::{
@@ -28,6 +28,8 @@ const FAILURES_PERCENT: u32 = 50;
 const FAILING_WAIT: (u32, u32) = (10, 300);
 /// The same for one that is refused: somebody has to mend it.
 const REFUSED_WAIT: (u32, u32) = (60, 900);
+/// Refused with this many senders, it is the credential, whoever sends.
+const REFUSED_SENDERS: usize = 3;
 /// A probe that has told nothing for this long is taken for lost, in seconds: longer than any lease.
 const PROBE_LOST: i64 = 1_800;
 /// When a probe is under way, the others look again after this many seconds.
@@ -147,6 +149,23 @@ struct Board {
     paused: BTreeMap<String, (DateTime<Utc>, String)>,
 }
 
+impl Board {
+    /// What refusals so far leave to this sender.
+    fn refused_admission(&self, line: &Line, now: DateTime<Utc>) -> Admission {
+        if let Some(closed) = self.refused.get(line) {
+            return closed.admission(now);
+        }
+        let until = self.refused_everywhere(&line.0).filter(|until| now < *until);
+        until.map_or(Admission::Go, Admission::No)
+    }
+
+    /// Until when the credential is refused whoever sends.
+    fn refused_everywhere(&self, credential: &str) -> Option<DateTime<Utc>> {
+        let senders = || self.refused.iter().filter(|((known, _), _)| known == credential);
+        (senders().count() >= REFUSED_SENDERS).then(|| senders().map(|(_, closed)| closed.until).max())?
+    }
+}
+
 /// Every credential's breaker. Shared by all workers of the process.
 #[derive(Debug, Default)]
 pub struct Breakers {
@@ -187,7 +206,7 @@ impl Breakers {
             let reason = format!("{credential} was paused by an operator: {why}");
             return Err(Waits { until: now + TimeDelta::seconds(REFUSED_WAIT.0.into()), reason });
         }
-        let refused = board.refused.get(&line).map_or(Admission::Go, |closed| closed.admission(now));
+        let refused = board.refused_admission(&line, now);
         let circuit = board.circuits.get(credential).and_then(|circuit| circuit.closed.as_ref());
         let failing = circuit.map_or(Admission::Go, |closed| closed.admission(now));
         for (admission, why) in [(&refused, "refused by its provider"), (&failing, "failing")] {
@@ -245,12 +264,14 @@ impl Breakers {
         }
         // What could not reach the provider tells nothing about the credential.
         let known_good = matches!(verdict, Verdict::Well | Verdict::Busy);
-        if known_good && board.refused.remove(line).is_some() {
+        let everywhere = board.refused_everywhere(credential).is_some();
+        if known_good && everywhere {
+            board.refused.retain(|(known, _), _| known != credential);
             tracing::info!(credential, "a credential works again");
-        } else if let Some(closed) = board.refused.get_mut(line) {
-            if probe {
-                (closed.until, closed.probe) = (now + TimeDelta::seconds(closed.wait_seconds.into()), None);
-            }
+        } else if known_good && board.refused.remove(line).is_some() {
+            tracing::info!(credential, "a credential works again");
+        } else if let Some(closed) = board.refused.get_mut(line).filter(|_| probe) {
+            (closed.until, closed.probe) = (now + TimeDelta::seconds(closed.wait_seconds.into()), None);
         }
         let circuit = board.circuits.entry(credential.to_owned()).or_default();
         let was_shut = circuit.closed.is_some();
@@ -287,7 +308,9 @@ impl Health for Breakers {
         }
         // Once its wait is over it counts as well again: the next message is its probe.
         let shut = |closed: &Closed| now < closed.until || closed.is_probed(now);
-        if board.refused.get(&line(credential, sender)).is_some_and(shut) {
+        let line = line(credential, sender);
+        let everywhere = board.refused_everywhere(credential).is_some_and(|until| now < until);
+        if board.refused.get(&line).map_or(everywhere, shut) {
             return Some(format!("{credential} is refused by its provider"));
         }
         let circuit = board.circuits.get(credential)?.closed.as_ref()?;
@@ -317,8 +340,8 @@ impl Health for Breakers {
 }
 
 impl Permit {
-    /// What the call came to.
-    pub fn report(mut self, outcome: &Outcome, now: DateTime<Utc>) {
+    /// What the call came to. Told once.
+    pub fn report(&mut self, outcome: &Outcome, now: DateTime<Utc>) {
         self.reported = true;
         self.breakers.record(&self.line, Verdict::of(outcome), self.probe, now);
     }

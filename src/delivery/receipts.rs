@@ -72,7 +72,6 @@ impl Receiver {
     pub async fn unsubscribe(&self, message: MessageId) -> Result<bool> {
         failpoint::hit("stop.verified");
         let tenant = self.store.unsubscribe(message, self.clock.now()).await?;
-        failpoint::hit("stop.post_commit");
         if let Some(tenant) = &tenant {
             tracing::info!(message_id = %message, %tenant, "unsubscribed");
             self.bell.ring_outcome(message);
@@ -120,7 +119,6 @@ impl Receiver {
         failpoint::hit("receipt.verified");
         let received = self.store.receive(from, receipt, after_undelivered, self.clock.now()).await;
         let Some(received) = passable(received)? else { return Ok(()) };
-        failpoint::hit("receipt.post_commit");
         let (kind, driver, tenant) = (receipt.kind.as_str(), from.driver.as_str(), &from.tenant);
         match &received {
             Received::Applied { message, .. } => {
@@ -150,7 +148,6 @@ impl Receiver {
         let Some(heard) = passable(self.store.hear(from, said, self.clock.now()).await)? else {
             return Ok(());
         };
-        failpoint::hit("stop.post_commit");
         let Heard::New { meaning, answers } = heard else { return Ok(()) };
         let (channel, tenant) = (said.channel, &from.tenant);
         match meaning {

@@ -25,7 +25,7 @@ const REWRITE_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duratio
 /// What is to be written.
 pub(super) enum Write<'a> {
     Settle { attempt: AttemptId, outcome: &'a Outcome, next: &'a Next, now: DateTime<Utc> },
-    Unsent { intent: IntentRecord, outcome: &'a Outcome, next: &'a Next, now: DateTime<Utc> },
+    Unsent { intent: Box<IntentRecord>, outcome: &'a Outcome, next: &'a Next, now: DateTime<Utc> },
     Advance { next: &'a Next, now: DateTime<Utc> },
 }
 
@@ -86,7 +86,8 @@ impl Worker {
                 Ok(if settled == Settled::IdTaken { Written::IdTaken } else { Written::Done })
             }
             Write::Unsent { intent, outcome, next, now } => {
-                let recorded = self.queue.record_unsent(claimed, intent.clone(), outcome, next, *now).await?;
+                let recorded =
+                    self.queue.record_unsent(claimed, (**intent).clone(), outcome, next, *now).await?;
                 Ok(Written::Intent(recorded))
             }
             Write::Advance { next, now } => {

@@ -9,7 +9,10 @@ use super::channel::Channel;
 
 mod words;
 
-use words::{ENDING, ENDING_POLITELY, FILLERS, NEGATIONS, PHRASES, PLAIN_STEMS, POLITENESS, START, STOP};
+use words::{
+    AFTER_A_PLAIN_STOP, BEFORE_A_PLAIN_STOP, ENDING, ENDING_POLITELY, FILLERS, NEGATIONS, PHRASES,
+    PLAIN_STEMS, POLITENESS, START, STOP,
+};
 
 /// What an inbound text means for consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,8 @@ impl Meaning {
 
 /// What a text says, whatever its case, accents, width, spacing and punctuation.
 pub fn meaning(text: &str) -> Meaning {
-    let words = words(text);
+    let folded = folded(text);
+    let words = words(&folded);
     let joined = words.concat();
     if words.is_empty() {
         return Meaning::Other;
@@ -50,10 +54,10 @@ pub fn meaning(text: &str) -> Meaning {
     if STOP.contains(without_numbers.as_str()) {
         return Meaning::Stop;
     }
-    if comes_near(&words, &without_numbers) { Meaning::NearStop } else { Meaning::Other }
+    if comes_near(&folded, &words, &without_numbers) { Meaning::NearStop } else { Meaning::Other }
 }
 
-fn comes_near(words: &[String], joined: &str) -> bool {
+fn comes_near(folded: &str, words: &[String], joined: &str) -> bool {
     let sentence = format!(" {} ", words.join(" "));
     if NEGATIONS.iter().any(|phrase| sentence.contains(&format!(" {phrase}"))) {
         return false;
@@ -69,14 +73,36 @@ fn comes_near(words: &[String], joined: &str) -> bool {
     if STOP.iter().any(|stop| self::squeezed(stop) == squeezed) || is_misspelt(joined) {
         return true;
     }
-    let numbers = |word: &str| word.bytes().all(|b| b.is_ascii_digit());
-    let ends = |word: &str| ENDING.contains(word) || self::squeezed(word) == "stop";
-    let beside = |word: &str| POLITENESS.contains(word) || FILLERS.contains(word) || numbers(word);
+    // "Wrong number, please stop": one clause of it is enough.
+    folded.split(CLAUSE_ENDS).any(|clause| says_end(&self::words(clause))) || says_end(words) || shouts(words)
+}
+
+/// What clauses end with.
+const CLAUSE_ENDS: [char; 12] = [',', '.', ';', ':', '!', '?', '(', ')', '\n', '"', '—', '–'];
+
+/// Nothing but an ending and words that give it no other sense.
+fn says_end(words: &[String]) -> bool {
+    let ends = |word: &str| ENDING.contains(word) || squeezed(word) == "stop";
+    let number = |word: &str| word.bytes().all(|b| b.is_ascii_digit());
+    let beside = |word: &str| POLITENESS.contains(word) || FILLERS.contains(word) || number(word);
     if words.iter().any(|w| ends(w)) && words.iter().all(|w| ends(w) || beside(w)) {
         return true;
     }
     let politely = |word: &str| ENDING_POLITELY.contains(word);
     words.iter().any(|w| politely(w)) && words.iter().all(|w| politely(w) || POLITENESS.contains(w.as_str()))
+}
+
+/// A "stop" that begins or ends a short text, whatever the rest, unless its neighbour makes it a place or a visit.
+fn shouts(words: &[String]) -> bool {
+    const SHORT: usize = 12;
+    let [first, .., last] = words else { return false };
+    if words.len() > SHORT {
+        return false;
+    }
+    let (second, before_last) = (words[1].as_str(), words[words.len() - 2].as_str());
+    (first == "stop" && !AFTER_A_PLAIN_STOP.contains(second))
+        || (last == "stop" && !BEFORE_A_PLAIN_STOP.contains(before_last))
+        || matches!(last.as_str(), "arretez" | "stoppez" | "cessez")
 }
 
 /// A single long word with a slip of the finger in it.
@@ -108,8 +134,8 @@ fn squeezed(word: &str) -> String {
 /// The longest text that is looked through, in characters: an answer to a message is shorter.
 const LOOKED_AT: usize = 2_000;
 
-/// Words of letters and digits: compatibility forms folded, accents taken off, in lower case.
-fn words(text: &str) -> Vec<String> {
+/// Compatibility forms folded, accents taken off, in lower case.
+fn folded(text: &str) -> String {
     let folded: String = text
         .nfkd()
         .filter(|c| !is_combining_mark(*c) && !is_invisible(*c))
@@ -117,9 +143,12 @@ fn words(text: &str) -> Vec<String> {
         .flat_map(char::to_lowercase)
         .collect();
     // Once more: lowering may bring a mark of its own (the Turkish dotted I).
-    let bare: String =
-        folded.nfkd().filter(|c| !is_combining_mark(*c)).map(|c| if c == 'œ' { 'o' } else { c }).collect();
-    bare.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    folded.nfkd().filter(|c| !is_combining_mark(*c)).map(|c| if c == 'œ' { 'o' } else { c }).collect()
+}
+
+/// Words of letters and digits.
+fn words(folded: &str) -> Vec<String> {
+    folded.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_owned).collect()
 }
 
 /// Characters that stand between letters without being seen.

@@ -1,4 +1,5 @@
-//! The policies that the program ships with, built into the binary: default.toml and the nine criteria.
+//! The policies that the program ships with, built into the binary: default.toml, the nine criteria and the
+//! templates.
 //!
 //! They stand in for a policies folder that has none, and are what a first start writes to a folder of its own.
 //! The same files are in the repository's `policies/`.
@@ -38,6 +39,39 @@ pub fn default() -> Arc<SourceFile> {
 /// The nine criteria, in criterion order.
 pub fn criteria() -> Vec<Arc<SourceFile>> {
     CRITERIA.iter().map(|(path, text)| file(path, text)).collect()
+}
+
+macro_rules! templates {
+    ($($id:literal),+ $(,)?) => {
+        [$((
+            concat!("templates/", $id, ".toml"),
+            include_str!(concat!("../../policies/templates/", $id, ".toml")),
+        )),+]
+    };
+}
+
+const TEMPLATES: &[(&str, &str)] = &templates![
+    "APPOINTMENT_CANCELLED",
+    "APPOINTMENT_CONFIRMATION",
+    "APPOINTMENT_REMINDER",
+    "APPOINTMENT_REMINDER_24H",
+    "APPOINTMENT_REMINDER_2H",
+    "APPOINTMENT_REMINDER_30MIN",
+    "APPOINTMENT_RESCHEDULED",
+    "CONTRACT",
+    "DOCUMENT",
+    "NEWSLETTER",
+    "NEW_PROPERTY_ALERT",
+    "NPS_SURVEY",
+    "POST_APPOINTMENT_SURVEY",
+    "PRICE_DROP_ALERT",
+    "URGENT_PROPERTY_AVAILABLE",
+    "WELCOME_EMAIL",
+];
+
+/// The templates, by id.
+pub fn templates() -> Vec<Arc<SourceFile>> {
+    TEMPLATES.iter().map(|(path, text)| file(path, text)).collect()
 }
 
 /// What `default.toml` keeps, for tenants of whom only messages are left.

@@ -139,7 +139,8 @@ impl Operation for Doing {
             Act::Release | Act::Cancel => (self.release(link).await?, "released"),
         };
         if changed == 0 {
-            return Ok(Acted::NoAttemptLeft);
+            let resend = self.act == Act::Resend;
+            return Ok(if resend { Acted::NoAttemptLeft } else { Acted::NotNow(status) });
         }
         event(link, &self.id.to_string(), self.now, told, Some(&self.by.words())).await?;
         Ok(Acted::Done)
@@ -172,11 +173,11 @@ impl Doing {
         link.run(sql, values![self.id, reason]).await
     }
 
-    /// An attempt that was open when its worker ended is looked for first.
+    /// An attempt that was open when its worker ended is looked for first, and what this hop sent is not sent again.
     async fn release(&self, link: &mut Link<'_>) -> Result<u64, Fault> {
-        let sql = "UPDATE messages SET status = CASE WHEN EXISTS (SELECT 1 FROM attempts a \
-                   WHERE a.message_id = messages.id AND a.number = messages.attempts AND a.status = 'unknown') \
-                   THEN 'unknown' ELSE 'queued' END, \
+        let sql = "UPDATE messages SET status = COALESCE((SELECT CASE WHEN a.status = 'unknown' THEN 'unknown' \
+                   WHEN a.status = 'accepted' AND a.hop = messages.hop THEN 'sent' END FROM attempts a \
+                   WHERE a.message_id = messages.id AND a.number = messages.attempts), 'queued'), \
                    status_reason = NULL, due_at = $2, crashes = 0, polls = 0 WHERE id = $1";
         link.run(sql, values![self.id, self.now]).await
     }

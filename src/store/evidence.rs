@@ -40,7 +40,7 @@ pub(super) enum Adopted {
     IdTaken,
 }
 
-/// Settles an attempt whose outcome is unknown as accepted.
+/// Settles an attempt whose outcome is unknown as accepted. What is told of it on the timeline is the caller's affair.
 pub(super) async fn adopt(
     link: &mut Link<'_>,
     evidence: &Evidence,
@@ -85,12 +85,7 @@ pub(super) async fn adopt(
                WHERE id = $1 AND open_attempt IS NULL AND hop = $4 \
                AND status IN ('unknown', 'retrying', 'sending', 'held', 'queued', 'unresolved')";
     let held = link.run(sql, values![message, due, channel, hop]).await? > 0;
-    if !held {
-        return Ok(Adopted::AttemptOnly);
-    }
-    let told = "its outcome was unknown, and the provider confirmed it";
-    super::queue::event(link, &message.to_string(), now, "sent", Some(told)).await?;
-    Ok(Adopted::Sent)
+    Ok(if held { Adopted::Sent } else { Adopted::AttemptOnly })
 }
 
 /// Whether this credential's provider gave that name to another attempt. Asked where names come once: mail relays name

@@ -123,7 +123,7 @@ impl SqlStore {
     ) -> Result<Batch> {
         let end = MessageId::first_of(before).to_string();
         let sql = format!(
-            "SELECT id, CASE WHEN status IN {ENDED} AND due_at IS NULL THEN 1 ELSE 0 END FROM messages \
+            "SELECT id, CAST(CASE WHEN status IN {ENDED} AND due_at IS NULL THEN 1 ELSE 0 END AS BIGINT) FROM messages \
              WHERE tenant = $1 AND id > $2 AND id < $3 {condition} ORDER BY id LIMIT {BATCH}"
         );
         let mut reader = self.reader().await?;
@@ -206,6 +206,10 @@ pub(super) async fn forget_words(
         let text = rows::to_json(&error).map_err(|why| Fault::Corrupt(why.0))?;
         let sql = "UPDATE attempts SET error = $3 WHERE message_id = $1 AND number = $2";
         link.run(sql, values![id, row.int(0)?, text]).await?;
+    }
+    if erased.is_some() {
+        // Addresses of links may name a person; a mail that is only old keeps working links.
+        link.run("DELETE FROM links WHERE message_id = $1", values![id]).await?;
     }
     link.run("UPDATE attempts SET address = '' WHERE message_id = $1", values![id]).await?;
     link.run("UPDATE events SET detail = NULL WHERE message_id = $1", values![id]).await?;

@@ -39,6 +39,7 @@ mod open;
 mod queue;
 mod receipts;
 mod records;
+mod recovery;
 mod refusals;
 mod reported;
 mod rows;
@@ -362,6 +363,7 @@ pub trait Store:
     + Engagement
     + Contacts
     + Suppressions
+    + Life
     + Caps
     + Numbers
     + Broadcasts
@@ -381,6 +383,7 @@ impl<T> Store for T where
         + Engagement
         + Contacts
         + Suppressions
+        + Life
         + Caps
         + Numbers
         + Broadcasts

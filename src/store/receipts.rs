@@ -298,6 +298,10 @@ struct Receive {
 impl Operation for Receive {
     type Answer = Received;
 
+    fn name(&self) -> &'static str {
+        "receipt"
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<Received, Fault> {
         let receipt = &self.receipt;
         let received = match receipt.deliver(link, self.after, self.now).await? {
@@ -312,11 +316,11 @@ impl Operation for Receive {
             }
             Delivery::NoMatch => Received::Nobodys,
         };
-        crate::failpoint::hit(match received {
-            Received::Again => "receipt.dedup",
-            Received::Orphan => "receipt.orphan",
-            _ => "receipt.pre_commit",
-        });
+        match received {
+            Received::Again => crate::failpoint::hit("receipt.dedup"),
+            Received::Orphan => crate::failpoint::hit("receipt.orphan"),
+            Received::Applied { .. } | Received::Nobodys => {}
+        }
         Ok(received)
     }
 }

@@ -3,14 +3,18 @@
 
 mod acceptance;
 mod audit;
+mod consent;
 mod delivery;
+mod engagement;
 mod failure;
 pub(crate) mod fixture;
 mod knowledge;
 mod life;
+mod links;
 mod messages;
 mod numbers;
 mod recovery;
+mod returns;
 mod settling;
 mod upkeep;
 

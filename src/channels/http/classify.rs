@@ -95,7 +95,9 @@ fn failed(answer: &Answer, class: ErrorClass, refusal: Refusal, now: DateTime<Ut
         true => format!("answered {}", answer.status),
         false => refusal.detail,
     };
-    let told = retry_after_seconds(answer, now).max(refusal.retry_after_seconds);
+    // A 429 asks for patience even where it does not say how much (F32): that uses no attempt.
+    let asks = (answer.status == 429).then_some(1);
+    let told = retry_after_seconds(answer, now).max(refusal.retry_after_seconds).or(asks);
     Outcome::Failed {
         error: AttemptError {
             class,

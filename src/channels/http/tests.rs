@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hyper::{HeaderMap, header::HeaderValue};
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::{
     ANSWER_BYTES_MAX, Answer, Broken, Endpoint, EndpointOptions, Exchange, Request, Written,
     classify::{Reading, Refusal, Words, class_of, clean, outcome, retry_after_seconds},
     exchange::exchange,
+    form,
 };
 use crate::domain::delivery::{
     ErrorClass::{self, Misconfigured, NotSent, Permanent, Temporary, Unknown},
@@ -297,5 +299,42 @@ fn an_endpoint_that_could_give_something_away_is_refused_in_words() {
         ("/x", "no host"),
     ] {
         assert!(made(bad).contains(words), "{bad}: {}", made(bad));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_provider_says_is_read_without_harm(
+        status in 100_u16..1000,
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+        retry_after in "[ -~]{0,40}",
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", HeaderValue::from_str(&retry_after).unwrap());
+        let exchange = Exchange::Answered(Answer { status, headers, body: Bytes::from(body) });
+        let class = class(&outcome(&exchange, &Plain, at()));
+        // Nothing but a message that reads back is a yes, and a server's failure is never a no.
+        prop_assert_ne!(class, None);
+        prop_assert_ne!(class, Some(NotSent));
+        if !(200..500).contains(&status) || status == 408 {
+            prop_assert_eq!(class, Some(Unknown));
+        }
+    }
+
+    #[test]
+    fn a_cleaned_text_is_short_and_holds_no_number(text in "[0-9a-z+ \n\u{1b}é]{0,700}") {
+        let cleaned = clean(&text);
+        prop_assert!(cleaned.chars().count() <= 500);
+        prop_assert!(!cleaned.chars().any(char::is_control));
+        let longest = cleaned.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+        prop_assert!(longest.unwrap_or_default() < 7, "{cleaned}");
+    }
+
+    #[test]
+    fn any_form_reads_back_or_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Some(pairs) = form::decode(&bytes) {
+            let again = form::encode(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            prop_assert_eq!(form::decode(again.as_bytes()), Some(pairs));
+        }
     }
 }

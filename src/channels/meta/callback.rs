@@ -3,16 +3,17 @@
 //! Verified over the raw bytes before a character is parsed. It reads only what concerns our own phone number
 //! (reliability.md T15), in whatever order and however often it comes; what that leads to is the store's affair.
 
-use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use subtle::{Choice, ConstantTimeEq};
 
 use super::classify::status_error;
 use crate::{
     channels::{
         callback::{CallbackAnswer, CallbackRefused, CallbackRequest, Callbacks},
-        http::form,
+        http::{
+            form,
+            signature::{Hash, from_hex, is_signed_by, same},
+        },
     },
     domain::{
         channel::Channel,
@@ -27,30 +28,25 @@ const CHALLENGE_DIGITS_MAX: usize = 32;
 /// What Meta's callbacks are verified with.
 pub struct Webhooks {
     phone_number_id: String,
-    /// One for each app secret: two while it is being changed.
-    keys: Vec<hmac::Key>,
+    /// App secrets: two while it is being changed.
+    secrets: Vec<SecretString>,
     verify_token: Option<SecretString>,
 }
 
 impl Webhooks {
-    pub fn new(phone_number_id: &str, secrets: &[SecretString], verify_token: Option<SecretString>) -> Self {
-        let key =
-            |secret: &SecretString| hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-        Self {
-            phone_number_id: phone_number_id.to_owned(),
-            keys: secrets.iter().map(key).collect(),
-            verify_token,
-        }
+    pub fn new(
+        phone_number_id: &str,
+        secrets: Vec<SecretString>,
+        verify_token: Option<SecretString>,
+    ) -> Self {
+        Self { phone_number_id: phone_number_id.to_owned(), secrets, verify_token }
     }
 
-    /// Every key is tried, and every byte compared, whatever matches.
+    /// Meta writes lower-case digits: whatever else decodes to the same was written by somebody else.
     fn is_signed(&self, given: &str, body: &[u8]) -> bool {
-        let mut signed = Choice::from(0);
-        for key in &self.keys {
-            let expected = format!("sha256={}", hex(hmac::sign(key, body).as_ref()));
-            signed |= expected.as_bytes().ct_eq(given.as_bytes());
-        }
-        signed.into()
+        let Some(digits) = given.strip_prefix("sha256=") else { return false };
+        let lower = !digits.bytes().any(|byte| byte.is_ascii_uppercase());
+        lower && from_hex(digits).is_some_and(|given| is_signed_by(Hash::Sha256, &self.secrets, body, &given))
     }
 
     /// The GET that Meta makes when the webhook is set up. Only the digits that it sent come back.
@@ -61,7 +57,7 @@ impl Webhooks {
             |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let (expected, given) =
             (self.verify_token.as_ref().ok_or(refused)?, value("hub.verify_token").ok_or(refused)?);
-        let known: bool = expected.expose_secret().as_bytes().ct_eq(given.as_bytes()).into();
+        let known = same(expected.expose_secret().as_bytes(), given.as_bytes());
         let challenge = value("hub.challenge").unwrap_or_default();
         let digits = (1..=CHALLENGE_DIGITS_MAX).contains(&challenge.len())
             && challenge.bytes().all(|byte| byte.is_ascii_digit());
@@ -105,6 +101,11 @@ impl Webhooks {
 }
 
 impl Callbacks for Webhooks {
+    /// Meta gathers many changes in one body, up to 3 MB.
+    fn body_bytes_max(&self) -> usize {
+        3 << 20
+    }
+
     fn read(&self, request: &CallbackRequest<'_>) -> Result<CallbackAnswer, CallbackRefused> {
         match request.method {
             "GET" => self.handshake(request.query),
@@ -207,10 +208,4 @@ fn e164(id: &str) -> String {
         return format!("+55{area}9{number}");
     }
     format!("+{digits}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits = b"0123456789abcdef";
-    let pairs = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    pairs.map(|digit| char::from(digits[usize::from(digit)])).collect()
 }

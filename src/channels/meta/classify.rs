@@ -129,7 +129,11 @@ pub fn status_error(error: &Value) -> Option<AttemptError> {
 fn read(code: i64, error: &Value) -> (Option<ErrorClass>, String) {
     let known = codes::find(code);
     let no_object = code == 100 && error["error_subcode"].as_i64() == Some(SUBCODE_NO_OBJECT);
-    let class = if no_object { Some(ErrorClass::Misconfigured) } else { known.map(|known| known.class) };
+    let class = match known {
+        _ if no_object => Some(ErrorClass::Misconfigured),
+        Some(known) => Some(known.class),
+        None => (error["is_transient"] == true).then_some(ErrorClass::Temporary),
+    };
     let advice = match no_object {
         true => "phone_number_id is not a number that this access_token may use",
         false => known.map_or("", |known| known.advice),

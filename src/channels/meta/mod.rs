@@ -27,7 +27,10 @@ use self::{
 use super::{
     Driver, Outbound, PrepareError, Prepared,
     callback::Callbacks,
-    http::{Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome},
+    http::{
+        Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome,
+        signature::credential_name,
+    },
     multipart,
     secret::SecretRef,
 };
@@ -62,8 +65,9 @@ pub struct MetaSettings {
     pub graph_version: String,
     #[serde(default = "base_url")]
     pub base_url: String,
+    /// Sends free text outside the 24 hours too, because what people write goes elsewhere: Meta then decides.
     #[serde(default)]
-    pub free_text: FreeText,
+    pub free_text_anytime: bool,
     /// Has the statuses name our attempt (`biz_opaque_callback_data`), so that one settles an unknown outcome.
     #[serde(default = "yes")]
     pub echo_attempt: bool,
@@ -72,17 +76,6 @@ pub struct MetaSettings {
     pub ca_file: Option<PathBuf>,
     #[serde(default)]
     pub timeouts: HttpTimeouts,
-}
-
-/// When free text is tried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FreeText {
-    /// Within 24 hours of the person's last message that came to us.
-    #[default]
-    InWindow,
-    /// Whenever no approved template is given: Meta decides, because what people write goes elsewhere.
-    Always,
 }
 
 fn graph_version() -> String {
@@ -100,6 +93,7 @@ fn yes() -> bool {
 /// A number, ready to write from.
 pub struct Meta {
     name: String,
+    credential: String,
     endpoint: Endpoint,
     /// `/{version}/{phone_number_id}`.
     path: String,
@@ -107,7 +101,7 @@ pub struct Meta {
     number: Option<String>,
     token: SecretString,
     authorization: HeaderValue,
-    free_text: FreeText,
+    free_text_anytime: bool,
     echo_attempt: bool,
     webhooks: Option<Webhooks>,
     clock: Arc<dyn Clock>,
@@ -155,12 +149,13 @@ impl Meta {
         authorization.set_sensitive(true);
         Ok(Self {
             name: name.to_owned(),
+            credential: credential_name("meta", id),
             endpoint,
             path: format!("/{version}/{id}"),
             number,
             token,
             authorization,
-            free_text: settings.free_text,
+            free_text_anytime: settings.free_text_anytime,
             echo_attempt: settings.echo_attempt,
             webhooks: webhooks(settings)?,
             clock,
@@ -243,13 +238,17 @@ fn webhooks(settings: &MetaSettings) -> Result<Option<Webhooks>, String> {
         .as_ref()
         .map(|token| token.read().map_err(|e| format!("verify_token: {e}")))
         .transpose()?;
-    Ok(Some(Webhooks::new(&settings.phone_number_id, &secrets, verify_token)))
+    Ok(Some(Webhooks::new(&settings.phone_number_id, secrets, verify_token)))
 }
 
 #[async_trait]
 impl Driver for Meta {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn credential(&self) -> &str {
+        &self.credential
     }
 
     fn channels(&self) -> &[Channel] {
@@ -266,7 +265,7 @@ impl Driver for Meta {
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
         self.check_sender(outbound)?;
-        let always = self.free_text == FreeText::Always && outbound.approved_template.is_none();
+        let always = self.free_text_anytime && outbound.approved_template.is_none();
         let shape = request::shape(outbound, outbound.in_service_window || always)
             .map_err(|no| PrepareError::new(ErrorClass::Permanent, Some(no.code), no.words))?;
         let media = match shape {

@@ -140,6 +140,8 @@ impl Sandbox {
             "fromName": outbound.from_name,
             "replyTo": outbound.reply_to,
             "class": outbound.class,
+            "statusCallback": outbound.status_callback,
+            "unsubscribe": outbound.unsubscribe,
             "locale": outbound.locale,
             "subject": outbound.content.subject,
             "body": outbound.content.body,

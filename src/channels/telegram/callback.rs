@@ -5,11 +5,13 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use subtle::{Choice, ConstantTimeEq};
 
 use super::classify::message_id;
 use crate::{
-    channels::callback::{CallbackAnswer, CallbackRefused, CallbackRequest, Callbacks},
+    channels::{
+        callback::{CallbackAnswer, CallbackRefused, CallbackRequest, Callbacks},
+        http::signature::same,
+    },
     domain::{
         channel::Channel,
         receipt::{InboundMessage, ProviderEvent},
@@ -31,11 +33,8 @@ impl Webhook {
 
     /// Every secret is tried, and every byte compared, whatever matches.
     fn is_known(&self, given: &str) -> bool {
-        let mut known = Choice::from(0);
-        for secret in &self.secrets {
-            known |= secret.expose_secret().as_bytes().ct_eq(given.as_bytes());
-        }
-        known.into()
+        let is = |secret: &SecretString| same(secret.expose_secret().as_bytes(), given.as_bytes());
+        self.secrets.iter().fold(false, |known, secret| is(secret) | known)
     }
 
     fn event(&self, update: &Value) -> Result<Option<ProviderEvent>, CallbackRefused> {

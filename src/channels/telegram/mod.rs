@@ -22,7 +22,10 @@ use self::{callback::Webhook, classify::ToMessage, request::Options};
 use super::{
     Driver, Outbound, PrepareError, Prepared,
     callback::Callbacks,
-    http::{Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome},
+    http::{
+        Connection, Endpoint, EndpointOptions, HttpTimeouts, Request, classify::outcome,
+        signature::credential_name,
+    },
     secret::SecretRef,
 };
 use crate::domain::{
@@ -68,6 +71,7 @@ fn base_url() -> String {
 /// A bot, ready to write.
 pub struct Telegram {
     name: String,
+    credential: String,
     endpoint: Endpoint,
     bot: String,
     token: SecretString,
@@ -99,6 +103,7 @@ impl Telegram {
             .to_owned();
         Ok(Self {
             name: name.to_owned(),
+            credential: credential_name("telegram", &bot),
             endpoint,
             token,
             options: Options {
@@ -156,6 +161,10 @@ fn webhook(bot: &str, settings: &TelegramSettings) -> Result<Option<Webhook>, St
 impl Driver for Telegram {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn credential(&self) -> &str {
+        &self.credential
     }
 
     fn channels(&self) -> &[Channel] {

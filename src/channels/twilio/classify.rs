@@ -151,7 +151,11 @@ impl Words for Codes {
     fn refusal(&self, answer: &Answer) -> Refusal {
         match serde_json::from_slice::<Refused>(&answer.body) {
             Ok(Refused { code, message }) => Refusal {
-                class: code.and_then(|code| self.class(code)),
+                class: code.and_then(|code| match self.class(code) {
+                    // Forbidden for what it is, where the code is not of signing in (20xxx).
+                    None if answer.status == 403 && code >= 21_000 => Some(ErrorClass::Permanent),
+                    known => known,
+                }),
                 code: code.map(|code| code.to_string()),
                 detail: message,
                 retry_after_seconds: None,

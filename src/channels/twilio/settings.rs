@@ -46,8 +46,8 @@ pub struct TwilioSettings {
     /// WhatsApp only: the `HX…` under which Twilio knows a template, by its name or `name/language`.
     #[serde(default)]
     pub content_sids: BTreeMap<String, String>,
-    /// WhatsApp only: leaves it to WhatsApp to refuse free text outside the 24 h window (63016), for a sender
-    /// whose inbound messages go elsewhere.
+    /// WhatsApp only. `true` leaves it to WhatsApp to refuse free text outside the 24 h window (63016), for
+    /// a sender whose inbound messages go elsewhere.
     #[serde(default)]
     pub free_text_anytime: bool,
     #[serde(default)]

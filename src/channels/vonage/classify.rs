@@ -96,7 +96,9 @@ impl Words for Statuses {
     fn refusal(&self, answer: &Answer) -> Refusal {
         let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
         let detail = [problem.title, problem.detail].join(" ").trim().to_owned();
-        Refusal { detail, ..Refusal::default() }
+        // Payment required: no message of anybody's goes out.
+        let class = (answer.status == 402).then_some(ErrorClass::Misconfigured);
+        Refusal { class, detail, ..Refusal::default() }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct VonageSettings {
     pub signature_secret: Option<SecretRef>,
     /// The one before, while one replaces the other.
     #[serde(default)]
-    pub previous_secret: Option<SecretRef>,
+    pub signature_secret_previous: Option<SecretRef>,
     /// As chosen on Vonage's dashboard. Its MD5 methods are not taken.
     #[serde(default)]
     pub signature_method: SignatureMethod,
@@ -98,13 +98,14 @@ impl Account {
         {
             return Err(format!("from: {from:?} is {EXPECTED_SENDER}"));
         }
-        if settings.previous_secret.is_some() && settings.signature_secret.is_none() {
-            return Err("previous_secret goes with signature_secret, which is missing".into());
+        if settings.signature_secret_previous.is_some() && settings.signature_secret.is_none() {
+            return Err("signature_secret_previous goes with signature_secret, which is missing".into());
         }
         let mut signature_secrets = Vec::new();
-        for (name, reference) in
-            [("signature_secret", &settings.signature_secret), ("previous_secret", &settings.previous_secret)]
-        {
+        for (name, reference) in [
+            ("signature_secret", &settings.signature_secret),
+            ("signature_secret_previous", &settings.signature_secret_previous),
+        ] {
             if let Some(reference) = reference {
                 signature_secrets.push(reference.read().map_err(|why| format!("{name}: {why}"))?);
             }

@@ -30,7 +30,7 @@ pub struct WebhookSettings {
     pub secret: SecretRef,
     /// The secret before, while one replaces the other: both sign.
     #[serde(default)]
-    pub previous_secret: Option<SecretRef>,
+    pub secret_previous: Option<SecretRef>,
     /// Lets the host be a private address or this machine, and `http://` be used to the latter.
     #[serde(default)]
     pub allow_private: bool,
@@ -74,7 +74,7 @@ impl Target {
             .map_err(|why| why.replacen("base_url", "url", 1))?;
         let mut secrets = Vec::new();
         for (name, reference) in
-            [("secret", Some(&settings.secret)), ("previous_secret", settings.previous_secret.as_ref())]
+            [("secret", Some(&settings.secret)), ("secret_previous", settings.secret_previous.as_ref())]
         {
             if let Some(reference) = reference {
                 let secret = reference.read().map_err(|why| format!("{name}: {why}"))?;

@@ -17,7 +17,7 @@ fn failed(class: ErrorClass) -> Outcome {
 /// Makes a call that ends so; whether it was let through.
 fn call(breakers: &Arc<Breakers>, outcome: &Outcome, seconds: i64) -> bool {
     match breakers.permit("main", Some("AGENCE"), at(seconds)) {
-        Ok(permit) => {
+        Ok(mut permit) => {
             permit.report(outcome, at(seconds));
             true
         }
@@ -46,7 +46,7 @@ fn half_of_twenty_calls_failing_shuts_it_and_a_probe_opens_it() {
         assert!(breakers.down("main", None, at(2)).is_some_and(|why| why.contains("failing")));
         assert!(breakers.permit("other", None, at(2)).is_ok(), "another credential is not concerned");
         // One probe at a time; the next waits for it.
-        let probe = breakers.permit("main", None, at(11)).unwrap();
+        let mut probe = breakers.permit("main", None, at(11)).unwrap();
         assert_eq!(waits(&breakers, 11), Some(16));
         probe.report(&accepted(), at(12));
         assert_eq!((waits(&breakers, 12), breakers.shut()), (None, vec![]));
@@ -108,6 +108,24 @@ fn a_refused_credential_is_paused_for_its_sender_until_a_probe_succeeds() {
     assert_eq!(waits(&breakers, 181), Some(300));
     assert!(call(&breakers, &accepted(), 300));
     assert_eq!((waits(&breakers, 300), breakers.shut()), (None, vec![]));
+}
+
+#[test]
+fn refused_with_several_senders_it_is_shut_for_all_and_one_success_opens_it() {
+    let breakers = Arc::<Breakers>::default();
+    let refuse = |sender: &str, seconds| {
+        let permit = breakers.permit("main", Some(sender), at(seconds));
+        permit.map(|mut permit| permit.report(&failed(ErrorClass::Misconfigured), at(seconds))).is_ok()
+    };
+    assert!(refuse("A", 0) && refuse("B", 1));
+    assert_eq!(breakers.down("main", Some("D"), at(1)), None);
+    assert!(refuse("C", 2));
+    assert!(!refuse("D", 3), "nobody asks a fourth time");
+    assert!(breakers.down("main", Some("D"), at(3)).is_some());
+    let mut probe = breakers.permit("main", Some("A"), at(60)).unwrap();
+    probe.report(&accepted(), at(61));
+    assert!(breakers.shut().is_empty());
+    assert!(breakers.permit("main", Some("B"), at(61)).is_ok());
 }
 
 #[test]

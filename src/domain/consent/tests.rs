@@ -1,3 +1,5 @@
+//! What answers mean, by hand and by the table of answers.
+
 use super::*;
 
 #[test]
@@ -24,8 +26,7 @@ fn the_words_of_refusal_and_return() {
         "STOP au",
         "stop 🙏",
     ] {
-        let expected = if text == "STOP au" { Meaning::NearStop } else { Meaning::Stop };
-        assert_eq!(meaning(text), expected, "{text}");
+        assert_eq!(meaning(text), Meaning::Stop, "{text}");
     }
     for text in ["START", "unstop", "REPRENDRE", "Réabonnement"] {
         assert_eq!(meaning(text), Meaning::Start, "{text}");
@@ -55,4 +56,40 @@ fn one_form_for_each_sender_and_address() {
     assert_eq!(address_key(Channel::Telegram, "-100123"), "-100123");
     assert!(is_plain_sender(Channel::Sms, "+36111") && !is_plain_sender(Channel::Sms, "AGENCE"));
     assert!(!is_plain_sender(Channel::Sms, ""));
+}
+
+/// The table of people's answers (reliability.md T25): no refusal is missed, at most one in a hundred others is taken
+/// for one.
+#[test]
+fn no_refusal_is_missed_and_hardly_anything_is_taken_for_one() {
+    let table = include_str!("../../../tests/it/cases/answers.tsv");
+    let (mut refusals, mut others, mut wrong, mut mistaken) = (0, 0, Vec::new(), Vec::new());
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let (expected, answer) = line.split_once('\t').unwrap();
+        let answer: String = serde_json::from_str(answer).unwrap();
+        let found = meaning(&answer);
+        let refused = matches!(found, Meaning::Stop | Meaning::NearStop);
+        match expected {
+            "stop" | "near" => {
+                refusals += 1;
+                let plain = expected == "stop";
+                if !refused || (plain && found != Meaning::Stop) {
+                    wrong.push(format!("{line}: {found:?}"));
+                }
+            }
+            "start" if found != Meaning::Start => wrong.push(format!("{line}: {found:?}")),
+            "other" => {
+                others += 1;
+                if refused {
+                    mistaken.push(line.to_owned());
+                } else if found != Meaning::Other {
+                    wrong.push(format!("{line}: {found:?}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(refusals >= 250 && others >= 200, "{refusals} refusals and {others} others: the table is short");
+    assert!(wrong.is_empty(), "missed:\n{}", wrong.join("\n"));
+    assert!(mistaken.len() * 100 <= others, "taken for refusals:\n{}", mistaken.join("\n"));
 }

@@ -9,4 +9,5 @@ mod numbers;
 mod routes;
 mod shapes;
 mod sockets;
+mod templates;
 mod versions;

@@ -158,6 +158,31 @@ async fn the_next_driver_takes_over_at_once_where_a_credential_is_refused() {
     desk.end().await;
 }
 
+/// What decisions are told of a channel's drivers, before anything is sent to them.
+#[tokio::test]
+async fn a_channel_is_down_when_all_of_its_drivers_are() {
+    let refused = Scripted::new("a", [Do::Late(ErrorClass::Misconfigured)]);
+    let well = Scripted::new("b", []);
+    let mut desk = Desk::new(refused.clone()).await;
+    let both: [Arc<dyn Driver>; 2] = [refused.clone(), well.clone()];
+    desk.worker.drivers = Drivers::new(both.clone());
+    let known = Drivers::new(both).with_health(desk.worker.breakers.clone());
+    desk.accept(&plain(message())).await;
+    desk.work_at(0).await;
+    let down = |named: &[&str], sender: Option<&str>, seconds| {
+        let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+        known.down(Channel::Sms, &named, sender, at(seconds))
+    };
+    assert_eq!(down(&[], None, 1), None, "the second one works");
+    assert_eq!(down(&["a"], None, 1).as_deref(), Some("a is refused by its provider"));
+    assert_eq!(down(&["a"], Some("OTHER"), 1), None, "for another sender nothing is known");
+    assert_eq!(down(&["nobody"], None, 1), None, "no driver at all is told elsewhere");
+    // Once the wait is over it counts as well: somebody has to try it.
+    assert_eq!(down(&["a"], None, 60), None);
+    assert_eq!(known.shut().len(), 1);
+    desk.end().await;
+}
+
 /// F42: half of twenty calls fail, the driver is let alone, the second one is taken.
 #[tokio::test]
 async fn a_failing_driver_is_let_alone_and_the_next_one_is_taken() {
@@ -199,6 +224,7 @@ async fn where_every_driver_is_down_a_message_waits_within_its_deadline_then_tak
 /// An email that is escalated by SMS after six hours unless it was opened.
 fn escalating() -> NewMessage {
     let mut new = plain(message());
+    new.request.event_at = Some(at(80_000));
     let plan = new.plan.as_mut().unwrap();
     plan.hops.reverse();
     plan.hops.push(plan.hops[1].clone());
@@ -288,6 +314,21 @@ async fn an_escalation_that_is_refused_leaves_the_message_sent_and_one_that_cras
         statuses(&record),
         [(Channel::Email, AttemptStatus::Accepted), (Channel::Sms, AttemptStatus::RefusedPermanent)]
     );
+    desk.end().await;
+}
+
+#[tokio::test]
+async fn nobody_is_reminded_of_what_is_over() {
+    let driver = Scripted::new("t", []);
+    let desk = Desk::new(driver.clone()).await;
+    let mut new = escalating();
+    new.request.event_at = Some(at(20_000));
+    desk.accept(&new).await;
+    desk.work_at(0).await;
+    desk.work_at(21_600).await;
+    let record = desk.record(&new).await;
+    assert_eq!((record.status, driver.sent().len()), (Status::Sent, 1));
+    assert_eq!(record.status_reason.as_deref(), Some("the escalation was not sent: its event is over"));
     desk.end().await;
 }
 

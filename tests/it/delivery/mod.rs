@@ -4,6 +4,7 @@
 mod later;
 mod loops;
 mod money;
+mod receiver;
 mod scripted;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What the tests of Meta and Telegram share: messages, secrets, golden requests, hostile answers.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use channel_orchestrator::{
     channels::{
@@ -17,10 +17,8 @@ use channel_orchestrator::{
     },
 };
 
-use super::{
-    email,
-    http_script::{Heard, Say},
-};
+use super::email;
+use crate::support::http_provider::{Act, Heard, secret};
 
 /// The attempt of every golden request.
 pub const ATTEMPT: &str = "att_0198c0de000070008000000000000000";
@@ -51,10 +49,7 @@ impl Secrets {
 
     /// `file:PATH` of a file that holds the text.
     pub fn keep(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        format!("file:{}", path.display())
+        secret(self.0.path(), name, text)
     }
 }
 
@@ -62,7 +57,7 @@ impl Secrets {
 /// in text files.
 #[track_caller]
 pub fn expect_request(name: &str, heard: &Heard) {
-    let mut found = format!("{}\n", heard.line);
+    let mut found = format!("{} {}\n", heard.method, heard.target);
     for header in ["authorization", "content-type", "content-encoding", "cookie"] {
         if let Some(value) = heard.header(header) {
             found.push_str(&format!("{header}: {value}\n"));
@@ -71,7 +66,7 @@ pub fn expect_request(name: &str, heard: &Heard) {
     let json = heard.header("content-type") == Some("application/json");
     let body = match json {
         true => format!("{:#}", heard.json()),
-        false => String::from_utf8(heard.body.clone()).unwrap().replace("\r\n", "\n"),
+        false => heard.body.replace("\r\n", "\n"),
     };
     found.push_str(&format!("\n{}\n", body.trim_end()));
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/golden/drivers/{name}.txt"));
@@ -96,10 +91,22 @@ pub fn hostile_bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// An answer with its length, byte for byte.
+pub fn answer(status: u16, more: &str, body: impl AsRef<[u8]>) -> Act {
+    let body = body.as_ref();
+    let head = format!("HTTP/1.1 {status} Any\r\n{more}Content-Length: {}\r\n\r\n", body.len());
+    Act::Say([head.as_bytes(), body].concat())
+}
+
+/// Hears the request and closes without a word.
+pub fn silence() -> Act {
+    Act::Say(Vec::new())
+}
+
 /// An answer cut after every one of its bytes but the last: none of these is an answer.
-pub fn cut_everywhere(whole: &Say) -> Vec<Say> {
-    let Say::Bytes(bytes) = whole else { panic!("not an answer: {whole:?}") };
-    (0..bytes.len()).map(|at| Say::Bytes(bytes[..at].to_vec())).collect()
+pub fn cut_everywhere(whole: &Act) -> Vec<Act> {
+    let Act::Say(bytes) = whole else { panic!("not an answer: {whole:?}") };
+    (0..bytes.len()).map(|at| Act::Say(bytes[..at].to_vec())).collect()
 }
 
 /// A callback as it would come to the public listener.

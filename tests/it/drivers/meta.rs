@@ -14,10 +14,10 @@ use serde::Deserialize;
 
 use super::{
     attempt,
-    chat::{Secrets, cut_everywhere, expect_request, file, hostile_bodies, message},
+    chat::{Secrets, answer, cut_everywhere, expect_request, file, hostile_bodies, message, silence},
     driver,
-    http_script::{HttpScript, Say, answer},
 };
+use crate::support::http_provider::{Act, HttpProvider};
 
 const TAKEN: &str = r#"{"messaging_product":"whatsapp","contacts":[{"input":"+33612345678","wa_id":"33612345678"}],"messages":[{"id":"wamid.HBgL"}]}"#;
 const TOKEN: &str = "EAAGm0PX4ZCpsBAKZCexampleexampleexample";
@@ -67,7 +67,7 @@ async fn every_form_leaves_as_meta_documents_it() {
     ] {
         let files = !outbound.content.attachments.is_empty();
         let answers = if files { vec![uploaded.clone(), taken.clone()] } else { vec![taken.clone()] };
-        let provider = HttpScript::start(answers).await;
+        let provider = HttpProvider::start(answers).await;
         let (driver, _secrets) = meta(provider.port, "");
         assert_eq!(attempt(&driver, &outbound).await, "accepted wamid.HBgL", "{name}");
         let heard = provider.heard();
@@ -82,7 +82,7 @@ async fn every_form_leaves_as_meta_documents_it() {
 #[tokio::test]
 async fn statuses_name_the_attempt_unless_the_operator_says_otherwise() {
     for (more, echoed) in [("", true), ("echo_attempt = false", false)] {
-        let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+        let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
         let (driver, _secrets) = meta(provider.port, more);
         let outbound = whatsapp();
         attempt(&driver, &outbound).await;
@@ -94,7 +94,7 @@ async fn statuses_name_the_attempt_unless_the_operator_says_otherwise() {
 
 #[tokio::test]
 async fn what_whatsapp_would_refuse_is_refused_before_anything_leaves() {
-    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+    let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
     let (driver, _secrets) = meta(provider.port, "");
     let outside = Outbound { in_service_window: false, ..whatsapp() };
     let mut cases: Vec<(&str, Outbound, &str)> = vec![
@@ -142,7 +142,7 @@ async fn what_whatsapp_would_refuse_is_refused_before_anything_leaves() {
 
 #[tokio::test]
 async fn inside_the_window_free_text_goes_before_the_template() {
-    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+    let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
     let (driver, _secrets) = meta(provider.port, "");
     let mut outbound = Outbound { approved_template: Some(template(&[])), ..whatsapp() };
     attempt(&driver, &outbound).await;
@@ -156,8 +156,8 @@ async fn inside_the_window_free_text_goes_before_the_template() {
 
 #[tokio::test]
 async fn an_operator_whose_inbound_goes_elsewhere_may_let_meta_judge_the_window() {
-    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
-    let (driver, _secrets) = meta(provider.port, "free_text = \"always\"");
+    let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
+    let (driver, _secrets) = meta(provider.port, "free_text_anytime = true");
     let mut outbound = Outbound { in_service_window: false, ..whatsapp() };
     assert_eq!(attempt(&driver, &outbound).await, "accepted wamid.HBgL");
     outbound.approved_template = Some(template(&[]));
@@ -168,7 +168,7 @@ async fn an_operator_whose_inbound_goes_elsewhere_may_let_meta_judge_the_window(
 
 #[tokio::test]
 async fn a_tenant_that_writes_from_another_number_is_refused() {
-    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+    let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
     let (named, _secrets) = meta(provider.port, "number = \"+1 555 078 3881\"");
     let (unnamed, _secrets_too) = meta(provider.port, "");
     let from = |from: &str| Outbound { from: Some(from.into()), ..whatsapp() };
@@ -203,7 +203,7 @@ async fn every_answer_is_classified() {
     let others =
         table.others.into_iter().map(|(status, body, expected)| (status, body.into_bytes(), expected));
     for (status, body, expected) in errors.chain(others) {
-        let provider = HttpScript::start(vec![answer(status, "Location: /elsewhere\r\n", &body)]).await;
+        let provider = HttpProvider::start(vec![answer(status, "Location: /elsewhere\r\n", &body)]).await;
         let (driver, _secrets) = meta(provider.port, "");
         let shown = String::from_utf8_lossy(&body).into_owned();
         assert_eq!(attempt(&driver, &whatsapp()).await, expected, "{status} {shown}");
@@ -213,17 +213,17 @@ async fn every_answer_is_classified() {
 
 #[tokio::test]
 async fn what_is_no_answer_leaves_it_unknown() {
-    let mut cases: Vec<(&str, Say)> =
+    let mut cases: Vec<(&str, Act)> =
         hostile_bodies().into_iter().map(|(name, body)| (name, answer(200, "", body))).collect();
-    cases.push(("dropped", Say::Drop));
-    cases.push(("silent", Say::Hang));
+    cases.push(("dropped", silence()));
+    cases.push(("silent", Act::Hang));
     cases.push((
         "cut",
-        Say::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n{\"messages\":[{\"id".to_vec()),
+        Act::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n{\"messages\":[{\"id".to_vec()),
     ));
-    cases.push(("not HTTP", Say::Bytes(b"SSH-2.0-OpenSSH\r\n".to_vec())));
+    cases.push(("not HTTP", Act::Say(b"SSH-2.0-OpenSSH\r\n".to_vec())));
     for (name, say) in cases {
-        let provider = HttpScript::start(vec![say]).await;
+        let provider = HttpProvider::start(vec![say]).await;
         let (driver, _secrets) = meta(provider.port, "");
         assert_eq!(attempt(&driver, &whatsapp()).await, "unknown", "{name}");
         assert_eq!(provider.heard().len(), 1, "{name}: one attempt is one call");
@@ -234,7 +234,7 @@ async fn what_is_no_answer_leaves_it_unknown() {
 async fn an_answer_cut_anywhere_is_no_answer() {
     let cuts = cut_everywhere(&answer(200, "", TAKEN));
     let count = cuts.len();
-    let provider = HttpScript::start(cuts).await;
+    let provider = HttpProvider::start(cuts).await;
     let (driver, _secrets) = meta(provider.port, "");
     for at in 0..count {
         assert_eq!(attempt(&driver, &whatsapp()).await, "unknown", "cut after {at} of {count}");
@@ -255,10 +255,10 @@ async fn an_upload_that_fails_has_sent_nothing_and_no_message_follows_it() {
         (answer(400, "", error(1)), "early not_sent 1"),
         (answer(401, "", error(190)), "early misconfigured 190"),
         (answer(429, "Retry-After: 9\r\n", error(130_429)), "early temporary 130429"),
-        (Say::Drop, "early not_sent"),
-        (Say::Hang, "early not_sent"),
+        (silence(), "early not_sent"),
+        (Act::Hang, "early not_sent"),
     ] {
-        let provider = HttpScript::start(vec![say.clone(), answer(200, "", TAKEN)]).await;
+        let provider = HttpProvider::start(vec![say.clone(), answer(200, "", TAKEN)]).await;
         let (driver, _secrets) = meta(provider.port, "");
         assert_eq!(attempt(&driver, &outbound).await, expected, "{say:?}");
         assert_eq!(provider.heard().len(), 1, "{say:?}");
@@ -269,7 +269,7 @@ async fn an_upload_that_fails_has_sent_nothing_and_no_message_follows_it() {
 async fn no_error_repeats_the_token_or_a_number() {
     let echo = format!("Malformed access token {TOKEN} for 33612345678");
     let body = serde_json::json!({ "error": { "message": echo, "code": 190 } }).to_string();
-    let provider = HttpScript::start(vec![answer(401, "", body)]).await;
+    let provider = HttpProvider::start(vec![answer(401, "", body)]).await;
     let (driver, _secrets) = meta(provider.port, "");
     let prepared = driver.prepare(&whatsapp()).await.unwrap();
     let Outcome::Failed { error, .. } = prepared.send().await else { panic!() };
@@ -281,7 +281,7 @@ async fn no_error_repeats_the_token_or_a_number() {
 #[tokio::test]
 async fn a_wait_that_is_told_is_handed_on_and_nobody_there_is_not_sent() {
     let body = serde_json::json!({ "error": { "message": "slow", "code": 131_056 } }).to_string();
-    let provider = HttpScript::start(vec![answer(429, "Retry-After: 6\r\n", body)]).await;
+    let provider = HttpProvider::start(vec![answer(429, "Retry-After: 6\r\n", body)]).await;
     let (driver, _secrets) = meta(provider.port, "");
     let outcome = driver.prepare(&whatsapp()).await.unwrap().send().await;
     assert!(matches!(outcome, Outcome::Failed { retry_after_seconds: Some(6), .. }), "{outcome:?}");
@@ -322,7 +322,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("1", &token, "base_url = \"http://graph.example.org\"".into(), "https://"),
         ("1", &token, format!("verify_token = \"{token}\""), "app_secret is missing"),
         ("1", &token, format!("app_secret_previous = \"{token}\""), "app_secret is missing"),
-        ("1", &token, "free_text = \"never\"".into(), "in_window"),
+        ("1", &token, "free_text_anytime = 7".into(), "boolean"),
         ("1", &token, "timeouts = { answer_seconds = 0 }".into(), "at least 1 second"),
         ("1", &token, "number = \"06\"".into(), "such as +15550783881"),
         ("1", &token, "phone = \"1\"".into(), "unknown field `phone`"),

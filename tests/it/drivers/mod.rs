@@ -3,16 +3,18 @@
 
 mod chat;
 mod dkim;
-mod http_script;
 mod mail;
 mod meta;
 mod meta_callbacks;
 mod provider_twin;
+mod reference;
 mod smtp_server;
 mod smtp_sink;
 mod telegram;
+mod tls;
 mod twilio;
 mod twilio_callbacks;
+mod twin;
 mod vonage;
 mod webhook;
 

@@ -25,22 +25,22 @@ use serde_json::{Value, json};
 
 use super::{
     attempt,
-    chat::{ATTEMPT, Secrets, call, events, file, message},
+    chat::{ATTEMPT, Secrets, answer, call, events, file, message},
     driver,
-    http_script::{Heard, HttpScript, answer},
 };
+use crate::support::http_provider::{Heard, HttpProvider};
 
 const BOT_TOKEN: &str = "123456:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The twin in a process of its own, until it is dropped.
-struct Twin {
-    port: u16,
+pub struct Twin {
+    pub port: u16,
     child: Child,
 }
 
 impl Twin {
     /// `hook` is where its WhatsApp statuses go.
-    async fn start(hook: u16) -> Option<Self> {
+    pub async fn start(hook: u16) -> Option<Self> {
         let (Some(script), Some(python)) =
             (std::env::var_os("ORCHESTRATOR_TEST_TWIN"), std::env::var_os("ORCHESTRATOR_TEST_TWIN_PYTHON"))
         else {
@@ -61,7 +61,7 @@ impl Twin {
         Some(twin)
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Value {
         let mut link = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: twin\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -83,7 +83,7 @@ impl Drop for Twin {
     }
 }
 
-async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..600 {
         if let Some(seen) = look() {
             return seen;
@@ -111,7 +111,7 @@ fn whatsapp(to: &str) -> Outbound {
 fn read(driver: &Arc<dyn Driver>, calls: &[Heard], header: &str) -> Vec<ProviderEvent> {
     let read = |heard: &Heard| {
         let headers = [(header, heard.header(header).unwrap_or_default())];
-        events(call(driver, "POST", "", &headers, &heard.body))
+        events(call(driver, "POST", "", &headers, heard.body.as_bytes()))
     };
     calls.iter().flat_map(read).collect()
 }
@@ -128,7 +128,7 @@ fn kinds(events: &[ProviderEvent]) -> Vec<ReceiptKind> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_whatsapp_form_is_metas_own_and_its_callbacks_are_read() {
-    let hook = HttpScript::start(vec![answer(200, "", "")]).await;
+    let hook = HttpProvider::start(vec![answer(200, "", "")]).await;
     let Some(twin) = Twin::start(hook.port).await else { return };
     let secrets = Secrets::new();
     // Meta's published schema of these forms lacks `biz_opaque_callback_data`, which its reference has.
@@ -197,7 +197,7 @@ async fn every_whatsapp_form_is_metas_own_and_its_callbacks_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_telegram_form_is_the_bot_apis_own_and_its_callbacks_are_read() {
-    let hook = HttpScript::start(vec![answer(200, "", "")]).await;
+    let hook = HttpProvider::start(vec![answer(200, "", "")]).await;
     let Some(twin) = Twin::start(hook.port).await else { return };
     let secrets = Secrets::new();
     let bot = |more: &str, token: &str| {

@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 
 use super::{
     attempt,
-    chat::{Secrets, call, cut_everywhere, events, expect_request, file, hostile_bodies, message},
+    chat::{
+        Secrets, answer, call, cut_everywhere, events, expect_request, file, hostile_bodies, message, silence,
+    },
     driver,
-    http_script::{HttpScript, Say, answer},
 };
+use crate::support::http_provider::{Act, HttpProvider};
 
 const TOKEN: &str = "123456:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 const TAKEN: &str =
@@ -74,7 +76,7 @@ async fn every_form_leaves_as_the_bot_api_documents_it() {
         ("telegram_photo", with("42", file("photo.jpg", "image/jpeg", 4)), options, 42, "123456:7"),
         ("telegram_photo_bare", bare, "", 42, "123456:7"),
     ] {
-        let provider = HttpScript::start(vec![taken_in(chat)]).await;
+        let provider = HttpProvider::start(vec![taken_in(chat)]).await;
         let (driver, _secrets) = telegram(provider.port, more);
         assert_eq!(attempt(&driver, &outbound).await, format!("accepted {id}"), "{name}");
         expect_request(name, &provider.heard()[0]);
@@ -84,7 +86,7 @@ async fn every_form_leaves_as_the_bot_api_documents_it() {
 
 #[tokio::test]
 async fn what_telegram_would_refuse_is_refused_before_anything_leaves() {
-    let provider = HttpScript::start(vec![answer(200, "", TAKEN)]).await;
+    let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
     let (driver, _secrets) = telegram(provider.port, "");
     type Change = fn(&mut Outbound);
     let cases: [(&str, &str, Change); 6] = [
@@ -129,7 +131,7 @@ async fn every_answer_is_classified() {
         (status, body.to_string(), expected)
     });
     for (status, body, expected) in errors.chain(table.others) {
-        let provider = HttpScript::start(vec![answer(status, "Location: /x\r\n", &body)]).await;
+        let provider = HttpProvider::start(vec![answer(status, "Location: /x\r\n", &body)]).await;
         let (driver, _secrets) = telegram(provider.port, "");
         assert_eq!(attempt(&driver, &to("42")).await, expected, "{status} {body}");
         assert_eq!(provider.heard().len(), 1, "{status} {body}");
@@ -138,13 +140,13 @@ async fn every_answer_is_classified() {
 
 #[tokio::test]
 async fn what_is_no_answer_leaves_it_unknown() {
-    let mut cases: Vec<(&str, Say)> =
+    let mut cases: Vec<(&str, Act)> =
         hostile_bodies().into_iter().map(|(name, body)| (name, answer(200, "", body))).collect();
-    cases.push(("dropped", Say::Drop));
-    cases.push(("silent", Say::Hang));
-    cases.push(("cut", Say::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"ok\":true".to_vec())));
+    cases.push(("dropped", silence()));
+    cases.push(("silent", Act::Hang));
+    cases.push(("cut", Act::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"ok\":true".to_vec())));
     for (name, say) in cases {
-        let provider = HttpScript::start(vec![say]).await;
+        let provider = HttpProvider::start(vec![say]).await;
         let (driver, _secrets) = telegram(provider.port, "");
         assert_eq!(attempt(&driver, &to("42")).await, "unknown", "{name}");
         assert_eq!(provider.heard().len(), 1, "{name}: one attempt is one call");
@@ -162,7 +164,7 @@ async fn what_is_no_answer_leaves_it_unknown() {
 async fn an_answer_cut_anywhere_is_no_answer() {
     let cuts = cut_everywhere(&answer(200, "", TAKEN));
     let count = cuts.len();
-    let provider = HttpScript::start(cuts).await;
+    let provider = HttpProvider::start(cuts).await;
     let (driver, _secrets) = telegram(provider.port, "");
     for at in 0..count {
         assert_eq!(attempt(&driver, &to("42")).await, "unknown", "cut after {at} of {count}");
@@ -181,7 +183,7 @@ async fn a_flood_wait_is_handed_on() {
         ("", json!(null), None),
     ] {
         let body = json!({ "ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": parameters });
-        let provider = HttpScript::start(vec![answer(429, more, body.to_string())]).await;
+        let provider = HttpProvider::start(vec![answer(429, more, body.to_string())]).await;
         let (driver, _secrets) = telegram(provider.port, "");
         let outcome = driver.prepare(&to("42")).await.unwrap().send().await;
         let Outcome::Failed { error, retry_after_seconds } = outcome else { panic!("{outcome:?}") };
@@ -194,7 +196,7 @@ async fn the_token_is_shown_nowhere() {
     let secret = TOKEN.split_once(':').unwrap().1;
     let body = json!({ "ok": false, "description": format!("no bot at /bot{TOKEN}/sendMessage, {secret}"),
         "parameters": { "migrate_to_chat_id": -100_123 } });
-    let provider = HttpScript::start(vec![answer(400, "", body.to_string()), Say::Drop, Say::Hang]).await;
+    let provider = HttpProvider::start(vec![answer(400, "", body.to_string()), silence(), Act::Hang]).await;
     let (driver, _secrets) = telegram(provider.port, "");
     let mut shown = format!("{driver:?}");
     for _ in 0..3 {

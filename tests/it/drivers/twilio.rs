@@ -229,6 +229,8 @@ async fn every_answer_has_its_class() {
         ("said STOP", refused(400, 21610), "permanent 21610"),
         ("region off", refused(400, 21408), "permanent 21408"),
         ("region off, as 403", refused(403, 21408), "permanent 21408"),
+        ("forbidden, of tomorrow", refused(403, 29999), "permanent 29999"),
+        ("forbidden to sign in", refused(403, 20099), "misconfigured 20099"),
         ("the tenant's sender", refused(400, 21606), "permanent 21606"),
         ("queue full", refused(429, 21611), "temporary 21611"),
         ("queue full, as 400", refused(400, 21611), "temporary 21611"),

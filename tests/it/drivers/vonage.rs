@@ -125,7 +125,7 @@ async fn every_answer_has_its_class() {
         ("no id", answer(vec![json!({ "status": "0" })]), "unknown"),
         ("HTML", Act::answer(200, "<html>"), "unknown"),
         ("unauthorized", Act::answer(401, r#"{"title":"Unauthorized"}"#), "misconfigured 401"),
-        ("no credit", Act::answer(402, "{}"), "permanent 402"),
+        ("no credit", Act::answer(402, "{}"), "misconfigured 402"),
         ("too fast", Act::answer(429, "{}"), "temporary 429"),
         ("its own fault", Act::answer(500, "{}"), "unknown 500"),
         ("silence", Act::Hang, "unknown"),
@@ -201,12 +201,19 @@ fn what_vonages_sdks_signed_is_believed_in_every_form_and_nothing_else() {
         let object: serde_json::Map<String, Value> =
             form.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
         let json = Value::Object(object).to_string();
-        for (method, query, body) in [("GET", query.as_str(), ""), ("POST", "", json.as_str())] {
+        let with_token = format!("a=token&{query}");
+        for (method, query, body, believed) in [
+            ("GET", query.as_str(), "", true),
+            ("GET", with_token.as_str(), "", true),
+            ("GET", &query.replace("text=Test", "text=Rest"), "", false),
+            ("POST", "", json.as_str(), true),
+            ("POST", query.as_str(), "{}", false),
+        ] {
             let headers = pairs(&[("content-type", "application/json")]);
             let url = "https://hooks.example.fr/callbacks/mine/tenant_123";
             let request =
                 CallbackRequest { method, url, query, headers: &headers, body: body.as_bytes(), now: now() };
-            assert!(driver.callbacks().unwrap().read(&request).is_ok(), "{method}");
+            assert_eq!(driver.callbacks().unwrap().read(&request).is_ok(), believed, "{method} {query}");
         }
         for (name, changed) in [
             ("lower case", with(&sig.to_lowercase())),
@@ -299,7 +306,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
     for (more, expected) in [
         (format!("api_key = \"{key}\""), "api_secret"),
         ("api_key = \"abcd1234\"\napi_secret = \"env:PATH\"".to_owned(), "env:NAME"),
-        (format!("{good}previous_secret = \"{key}\""), "signature_secret, which is missing"),
+        (format!("{good}signature_secret_previous = \"{key}\""), "signature_secret, which is missing"),
         (format!("{good}signature_method = \"md5hash\""), "unknown variant `md5hash`"),
         (format!("{good}from = \"un nom trop long\""), "at most 11"),
         (format!("{good}base_url = \"http://rest.nexmo.com\""), "allow_plaintext"),

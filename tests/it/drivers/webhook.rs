@@ -34,7 +34,7 @@ fn webhook(url: &str, more: &str) -> (Arc<dyn Driver>, TempDir) {
     let reference = secret(dir.path(), "secret", SECRET);
     let old = secret(dir.path(), "old", OLD);
     let toml = format!(
-        "kind = \"webhook\"\nurl = \"{url}\"\nsecret = \"{reference}\"\nprevious_secret = \"{old}\"\n\
+        "kind = \"webhook\"\nurl = \"{url}\"\nsecret = \"{reference}\"\nsecret_previous = \"{old}\"\n\
          timeouts = {{ connect_seconds = 2, answer_seconds = 1 }}\n{more}"
     );
     (made(&toml).unwrap(), dir)

@@ -2,6 +2,7 @@
 //! through the real router and store; the listener's limits on real sockets.
 
 mod callbacks;
+mod daemon;
 mod links;
 mod lobby;
 mod robots;

@@ -53,6 +53,10 @@ impl Heard {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
     /// The body as the pairs of a form, in their order.
     pub fn form(&self) -> Vec<(String, String)> {
         channel_orchestrator::channels::http::form::decode(self.body.as_bytes()).expect("a form")
@@ -142,10 +146,11 @@ async fn play(mut link: TcpStream, act: Act, kept: Arc<Mutex<Vec<Heard>>>) {
         _ => usize::MAX,
     };
     let mut raw = Vec::new();
-    let mut byte = [0; 1];
+    let mut piece = [0; 16 * 1024];
     while raw.len() < most && !Heard::of(&raw).whole {
-        match link.read(&mut byte).await {
-            Ok(1) => raw.push(byte[0]),
+        let room = piece.len().min(most - raw.len());
+        match link.read(&mut piece[..room]).await {
+            Ok(count @ 1..) => raw.extend_from_slice(&piece[..count]),
             _ => break,
         }
     }

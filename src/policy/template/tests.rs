@@ -1,0 +1,1 @@
+//! Templates: rules one by one.
