@@ -138,6 +138,3 @@ pub struct Unknown {
 fn part(locale: &str, channel: crate::domain::channel::Channel, what: &str) -> String {
     format!("{locale}.{channel}.{what}")
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! Templates: rules one by one.
