@@ -33,6 +33,7 @@ pub mod settings;
 pub mod socket;
 pub mod stats;
 mod suppressions;
+mod tail;
 mod versions;
 
 use auth::Scope;
@@ -108,6 +109,7 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(broadcasts::show))
                 .routes(routes!(broadcasts::results))
                 .routes(routes!(stats::show))
+                .routes(routes!(tail::tail))
                 .routes(routes!(policies::list))
                 .routes(routes!(policies::show))
                 // The path that reloading is posted to is that of a tenant named `reload`, too.

@@ -175,6 +175,16 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Decisions and outcomes of the running daemon, as they happen; no personal data.
+    #[command(after_help = "Examples:\n  orchestrator tail\n  orchestrator tail --tenant tenant_123 --json")]
+    Tail {
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+    },
+    /// Send one real message through one driver, without a daemon, and show what was said with secrets hidden.
+    #[command(after_help = "Examples:\n  orchestrator trial --channel sms --to +33612345678\n  \
+        orchestrator trial --channel email --to me@example.com --driver relay --text \"Does it arrive?\"")]
+    Trial(TrialArguments),
     /// What to do with a message that needs a person: `unresolved` or `quarantined`.
     #[command(after_help = "Examples:\n  \
         orchestrator messages settle msg_0198c0de000070008000000000000000 --as sent --by zoe --reason \"he has it\"\n  \
@@ -236,6 +246,30 @@ pub enum Command {
         orchestrator completions bash > ~/.local/share/bash-completion/completions/orchestrator\n  \
         orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish")]
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TrialArguments {
+    /// sms, email, whatsapp or telegram.
+    #[arg(long)]
+    pub channel: String,
+    /// Where it goes: a number, a mailbox, a chat. `allow_recipients` is obeyed.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: String,
+    /// A driver of `[drivers.NAME]` [default: the channel's first].
+    #[arg(long, value_name = "NAME")]
+    pub driver: Option<String>,
+    /// The sender [default: the driver's own].
+    #[arg(long, value_name = "SENDER")]
+    pub from: Option<String>,
+    #[arg(long, default_value = "A trial of the Channel Orchestrator: if you read this, it works.")]
+    pub text: String,
+    /// How a national number is read [default: FR].
+    #[arg(long, value_name = "COUNTRY")]
+    pub region: Option<String>,
+    /// The person wrote to this sender within the last 24 hours: WhatsApp takes free text only then.
+    #[arg(long)]
+    pub in_window: bool,
 }
 
 /// Who does it, and why.

@@ -26,6 +26,8 @@ mod schema;
 mod send;
 mod serve;
 mod stats;
+mod tail;
+mod trial;
 mod versions;
 
 use arguments::{ActsAction, Arguments, Command, ExplainArguments, Global, PoliciesAction};
@@ -89,6 +91,8 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Resume { kind, name, by } => act(&global, ActsAction::Resume { kind, name, by }),
         Command::Erase { tenant, recipient, by } => act(&global, ActsAction::Erase { tenant, recipient, by }),
         Command::Acts { limit } => act(&global, ActsAction::List { limit }),
+        Command::Tail { tenant } => block_on(tail::run(&settings(&global.flags())?, tenant.as_deref(), json)),
+        Command::Trial(arguments) => block_on(trial::run(&settings(&global.flags())?, &arguments, json)),
         Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
         Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),

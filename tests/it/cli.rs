@@ -20,6 +20,7 @@ use crate::support::{
 
 mod acts;
 mod numbers;
+mod trial;
 mod upkeep;
 mod versions;
 
@@ -118,7 +119,8 @@ fn example_of_acme(name: &str) -> String {
 fn help_has_two_examples_for_every_command() {
     let place = Place::new();
     place.run(&["--help"]).expect(0).says(&["Examples:", "Exit codes:", "--explain"]);
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 28] = [
+        &["tail"],
         &["messages", "resend"],
         &["messages", "settle"],
         &["messages", "release"],

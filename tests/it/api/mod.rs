@@ -10,5 +10,6 @@ mod numbers;
 mod routes;
 mod shapes;
 mod sockets;
+mod tail;
 mod templates;
 mod versions;
