@@ -129,8 +129,8 @@ struct Telling {
     api: Arc<Api>,
     only: Option<TenantId>,
     since: DateTime<Utc>,
-    /// How many events of a message's timeline were told.
-    told: HashMap<MessageId, usize>,
+    /// Which events of a message's timeline were told.
+    told: HashMap<MessageId, Vec<(DateTime<Utc>, String)>>,
     lines: mpsc::Sender<Bytes>,
 }
 
@@ -167,14 +167,20 @@ impl Telling {
             None => store.message_of_any_tenant(id).await?,
         };
         let Some(record) = found else { return Ok(Vec::new()) };
-        let before = record.timeline.iter().take_while(|event| event.at < self.since).count();
         if self.told.len() >= REMEMBERED_MAX {
             self.told.clear();
         }
-        let told = self.told.entry(id).or_insert(before);
-        let new = record.timeline.get(*told..).unwrap_or_default();
-        let lines = new.iter().map(|event| line(&told_of(&record, &event.event, event.at))).collect();
-        *told = record.timeline.len();
+        let told = self.told.entry(id).or_default();
+        let mut lines = Vec::new();
+        // An attempt is told with what it led to. By name and moment: what a provider tells late stands between others.
+        for event in record.timeline.iter().filter(|event| event.event != "attempt" && event.at >= self.since)
+        {
+            let mark = (event.at, event.event.clone());
+            if !told.contains(&mark) {
+                lines.push(line(&told_of(&record, &event.event, event.at)));
+                told.push(mark);
+            }
+        }
         Ok(lines)
     }
 }

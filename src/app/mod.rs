@@ -21,7 +21,7 @@ use crate::{
     domain::time::{Clock, SystemClock},
     orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
-    store::{Access, OpenOptions, SqlStore, StoreError},
+    store::{Access, OpenOptions, SqlStore, StoreError, Webhooks},
 };
 
 mod budgets;
@@ -34,6 +34,7 @@ mod signals;
 mod terms;
 pub mod trial;
 mod versions;
+mod webhooks;
 
 pub use drivers::{make as make_drivers, names as driver_names};
 pub use public::unheard;
@@ -84,6 +85,7 @@ pub struct App {
     listeners: Listeners,
     public: Option<PublicDoor>,
     receiver: Receiver,
+    hooks: webhooks::Hooks,
     shutdown: CancellationToken,
 }
 
@@ -106,8 +108,11 @@ impl App {
                 .max(WorkerSettings::default().lease_seconds),
             ..WorkerSettings::default()
         };
+        let hooks = webhooks::make(&config).map_err(StartError::Settings)?;
         settings.check(&drivers).map_err(StartError::Unusable)?;
         let store = crate::store::open(&config.database, OpenOptions::default()).await.map_err(refused)?;
+        let listeners: Vec<_> = hooks.keys().cloned().collect();
+        store.set_listeners(&listeners).await.map_err(refused)?;
         let wrote_policies = write_shipped_policies(&config)?;
         let policies = open_policies(&config, Arc::clone(&clock))?;
         let bell = Arc::new(Bell::default());
@@ -165,6 +170,7 @@ impl App {
             listeners,
             public,
             receiver,
+            hooks,
             shutdown,
         })
     }
@@ -182,7 +188,17 @@ impl App {
     /// Runs until a signal, or until the database cannot be trusted.
     pub async fn run(self, mut signals: Signals) -> Ended {
         let Self {
-            policies, orchestrator, store, worker, api, listeners, public, receiver, shutdown, ..
+            policies,
+            orchestrator,
+            store,
+            worker,
+            api,
+            listeners,
+            public,
+            receiver,
+            hooks,
+            shutdown,
+            ..
         } = self;
         let mut failed = store.failed();
         let watching = tokio::spawn(Arc::clone(&policies).run(shutdown.clone()));
@@ -195,6 +211,12 @@ impl App {
         let forgetting = tokio::spawn(retention::forget(
             Arc::clone(&store),
             policies.handle(),
+            Arc::clone(&orchestrator.clock),
+            shutdown.clone(),
+        ));
+        let telling = tokio::spawn(webhooks::tell(
+            Arc::clone(&store),
+            hooks,
             Arc::clone(&orchestrator.clock),
             shutdown.clone(),
         ));
@@ -242,6 +264,7 @@ impl App {
             let _ = noting.await;
             let _ = forgetting.await;
             let _ = budgets.await;
+            let _ = telling.await;
             None
         };
         tokio::select! {

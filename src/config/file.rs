@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "log",
     "limits",
     "drivers",
+    "webhooks",
 ];
 const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds"];
 
@@ -69,9 +70,10 @@ pub(super) struct FileSettings {
     pub log: Option<String>,
     pub limits: Limits,
     pub drivers: Vec<DriverSection>,
+    pub webhooks: Vec<DriverSection>,
 }
 
-/// One `[drivers.NAME]` table, as the drivers' own settings will read it.
+/// One `[drivers.NAME]` or `[webhooks.TENANT]` table, as its own settings will read it.
 #[derive(Clone, Debug)]
 pub struct DriverSection {
     pub name: String,
@@ -110,7 +112,7 @@ fn variables_in(table: &toml::Table, found: &mut Vec<String>) {
 
 impl FileSettings {
     pub fn referenced_variables(&self) -> Vec<String> {
-        self.drivers.iter().flat_map(DriverSection::referenced_variables).collect()
+        self.drivers.iter().chain(&self.webhooks).flat_map(DriverSection::referenced_variables).collect()
     }
 }
 
@@ -165,7 +167,10 @@ pub(super) fn parse(file: &str, base: &Path, source: &str, faults: &mut Vec<Diag
         reader.integer(limits, "drain_seconds", 0..=25, &mut limit.drain_seconds);
     }
     if let Some(drivers) = reader.table(root, "drivers") {
-        settings.drivers = reader.drivers(drivers);
+        settings.drivers = reader.sections(drivers, "drivers");
+    }
+    if let Some(webhooks) = reader.table(root, "webhooks") {
+        settings.webhooks = reader.sections(webhooks, "webhooks");
     }
     settings
 }
@@ -255,14 +260,14 @@ impl Reader<'_> {
         }
     }
 
-    fn drivers(&mut self, drivers: &DeTable<'_>) -> Vec<DriverSection> {
-        // A second, plain reading: the drivers' own settings take plain tables.
+    fn sections(&mut self, tables: &DeTable<'_>, of: &str) -> Vec<DriverSection> {
+        // A second, plain reading: their own settings take plain tables.
         let plain = self.source.parse::<toml::Table>().unwrap_or_default();
-        let plain = plain.get("drivers").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        let plain = plain.get(of).and_then(toml::Value::as_table).cloned().unwrap_or_default();
         let mut sections = Vec::new();
-        for (name, value) in drivers {
+        for (name, value) in tables {
             let DeValue::Table(table) = value.get_ref() else {
-                self.expected(value, name.get_ref(), "a table, [drivers.NAME]");
+                self.expected(value, name.get_ref(), &format!("a table, [{of}.NAME]"));
                 continue;
             };
             for (key, value) in table {

@@ -53,6 +53,8 @@ pub struct Config {
     /// `sqlite:PATH` or `postgres://…`.
     pub database: String,
     pub drivers: Vec<DriverSection>,
+    /// Where tenants hear what becomes of their messages: `[webhooks.TENANT]`.
+    pub webhooks: Vec<DriverSection>,
     /// Patterns; empty: everybody may be written to.
     pub allow_recipients: Vec<String>,
     pub limits: Limits,
@@ -191,6 +193,7 @@ fn compose(
         public,
         database,
         drivers: settings.drivers,
+        webhooks: settings.webhooks,
         allow_recipients: settings.allow_recipients,
         limits: settings.limits,
         policy_environment: environment.policy(),

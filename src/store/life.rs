@@ -284,6 +284,7 @@ async fn remove(link: &mut Link<'_>, ids: &[MessageId]) -> Result<(), Fault> {
         ("links", "message_id"),
         ("receipts", "message_id"),
         ("engagement", "message_id"),
+        ("webhook_outbox", "message_id"),
         ("bodies", "message_id"),
         ("messages", "id"),
     ] {

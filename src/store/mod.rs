@@ -49,6 +49,7 @@ mod schema;
 mod steps;
 mod suppressions;
 mod tracking;
+mod webhooks;
 mod writer;
 
 pub use acts::{Act, Acted, Acts, By};
@@ -66,6 +67,7 @@ pub use operate::{ActRecord, Operate, Pause, PauseKind, Pauses, paused_words};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use tracking::{KnownLink, Links};
+pub use webhooks::{ToTell, Untold, Webhooks};
 pub use writer::WriterCounts;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -368,6 +370,7 @@ pub trait Store:
     + PolicyVersions
     + Acts
     + Operate
+    + Webhooks
     + Erasures
     + Receipts
     + Engagement
@@ -390,6 +393,7 @@ impl<T> Store for T where
         + PolicyVersions
         + Acts
         + Operate
+        + Webhooks
         + Erasures
         + Receipts
         + Engagement

@@ -16,7 +16,7 @@ use super::{
     database::{Fault, Link, Row, Value, placeholders, values},
     operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, give_back, lapsed},
-    rows,
+    rows, webhooks,
     writer::Operation,
 };
 use crate::{
@@ -379,5 +379,5 @@ pub(super) async fn event(
     let sql = "INSERT INTO events (message_id, seq, at, event, detail) \
                SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE message_id = $1";
     link.run(sql, values![id, at, event, detail]).await?;
-    Ok(())
+    webhooks::enqueue(link, id, at, event).await
 }

@@ -23,6 +23,7 @@ mod numbers;
 mod trial;
 mod upkeep;
 mod versions;
+mod webhooks;
 
 const NIGHT: &str = "2025-11-14T23:00:00+01:00";
 const DAY: &str = "2025-11-14T15:00:00+01:00";

@@ -18,6 +18,7 @@ mod recovery;
 mod returns;
 mod settling;
 mod upkeep;
+mod webhooks;
 
 /// Each test twice: `sqlite::name` and `postgres::name`.
 macro_rules! on_both {

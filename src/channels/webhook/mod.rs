@@ -8,13 +8,17 @@
 mod classify;
 mod send;
 mod settings;
+mod status;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
 use self::settings::Target;
-pub use self::settings::WebhookSettings;
+pub use self::{
+    settings::WebhookSettings,
+    status::{StatusHook, StatusHookSettings},
+};
 use super::{
     Driver, Found, LookUp, Outbound, PrepareError, Prepared,
     http::{Connection, classify::outcome},

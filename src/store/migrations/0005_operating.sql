@@ -43,3 +43,22 @@ CREATE TABLE acts (
     who TEXT NOT NULL,
     reason TEXT NOT NULL
 ) /*sqlite WITHOUT ROWID*/;
+
+-- Tenants that want to hear what becomes of their messages, as the settings have it since the last start.
+CREATE TABLE webhooks (
+    tenant TEXT NOT NULL PRIMARY KEY
+) /*sqlite WITHOUT ROWID*/;
+
+-- What they are to be told: written with what it tells, and gone once it was taken. `due_at` is null where it was given up.
+CREATE TABLE webhook_outbox (
+    message_id TEXT /*postgres COLLATE "C"*/ NOT NULL,
+    seq BIGINT NOT NULL,
+    tenant TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    due_at BIGINT,
+    tries BIGINT NOT NULL,
+    PRIMARY KEY (message_id, seq)
+) /*sqlite WITHOUT ROWID*/;
+
+CREATE INDEX webhook_outbox_due ON webhook_outbox (due_at) WHERE due_at IS NOT NULL;
