@@ -232,7 +232,7 @@ async fn every_answer_has_its_class() {
         ("forbidden, of tomorrow", refused(403, 29999), "permanent 29999"),
         ("forbidden to sign in", refused(403, 20099), "misconfigured 20099"),
         ("the tenant's sender", refused(400, 21606), "permanent 21606"),
-        ("queue full", refused(429, 21611), "temporary 21611"),
+        ("queue full", refused(429, 21611), "temporary 21611 after 1"),
         ("queue full, as 400", refused(400, 21611), "temporary 21611"),
         ("a code of tomorrow", refused(400, 29999), "permanent 29999"),
         ("no such account", refused(404, 20404), "misconfigured 20404"),
