@@ -239,7 +239,7 @@ async fn every_answer_has_its_class() {
         ("too fast", retry(429, "7"), "temporary 20429 after 7"),
         ("too fast, for ever", retry(429, "1000000000"), "temporary 20429 after 1000000000"),
         ("too fast, until", retry(429, "Sun, 22 Nov 2026 12:01:30 GMT"), "temporary 20429 after 90"),
-        ("too fast, in words", retry(429, "soon"), "temporary 20429"),
+        ("too fast, in words", retry(429, "soon"), "temporary 20429 after 1"),
         ("its own fault", refused(500, 20500), "unknown 20500"),
         ("overloaded", refused(503, 20503), "unknown 20503"),
         ("a refusal that is none", refused(500, 21211), "unknown 21211"),
