@@ -57,6 +57,7 @@ kinds! {
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The route does not take this method";
     Timeout = "request-timeout", REQUEST_TIMEOUT, "The request came too slowly";
     TooLate = "too-late", CONFLICT, "The message cannot be cancelled any more";
+    NotNow = "not-now", CONFLICT, "The message does not stand where this can be done";
     TooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     NoChannel = "no-channel", UNPROCESSABLE_ENTITY, "No channel may be used";

@@ -181,6 +181,7 @@ impl Orchestrator {
             Acceptance::Duplicate(first) => return self.replay(&tenant, first, &patience).await,
             Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
         }
+        self.bell.ring_change(id);
         if !chosen {
             let record = Box::new(self.look(&tenant, id).await?);
             return Err(SubmitError::NoChannel { record, replayed: false });
@@ -220,6 +221,7 @@ impl Orchestrator {
             Acceptance::Duplicate(first) => return Ok(RowOutcome::Repeated(first)),
             Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
         }
+        self.bell.ring_change(id);
         self.bell.ring_due();
         Ok(RowOutcome::Kept { id, status, decision })
     }

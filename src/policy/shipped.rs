@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::{assemble::SourceFile, settings::RetentionPolicy};
+use crate::domain::address::Region;
 
 macro_rules! criteria {
     ($($name:literal),+ $(,)?) => {
@@ -84,6 +85,13 @@ pub fn retention() -> RetentionPolicy {
     RetentionPolicy { content_days: days("content_days"), message_days: days("message_days") }
 }
 
+/// What `default.toml` reads national numbers with, for tenants of whom only messages are left.
+pub fn region() -> Option<Region> {
+    let table: toml::Table = DEFAULT.parse().unwrap_or_default();
+    let code = table.get("region").and_then(toml::Value::as_str);
+    code.and_then(Region::parse)
+}
+
 fn file(path: &str, text: &str) -> Arc<SourceFile> {
     Arc::new(SourceFile { path: path.to_owned(), bytes: text.as_bytes().to_vec() })
 }
@@ -94,7 +102,8 @@ mod tests {
     use crate::domain::ids::CriterionName;
 
     #[test]
-    fn the_shipped_retention_is_read_from_its_file() {
+    fn the_shipped_retention_and_region_are_read_from_their_file() {
+        assert_eq!(region(), Region::parse("FR"));
         assert_eq!(retention(), RetentionPolicy { content_days: 90, message_days: 400 });
     }
 

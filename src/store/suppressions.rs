@@ -253,12 +253,13 @@ impl Suppressions for SqlStore {
     }
 }
 
-struct Forget {
-    tenant: TenantId,
-    channel: Channel,
-    address: String,
+/// One address that is erased, alone or with the person whose it is.
+pub(super) struct Forget {
+    pub(super) tenant: TenantId,
+    pub(super) channel: Channel,
+    pub(super) address: String,
     /// Used if this is the first erasure.
-    new_salt: String,
+    pub(super) new_salt: String,
 }
 
 impl Operation for Forget {

@@ -13,6 +13,7 @@ mod life;
 mod links;
 mod messages;
 mod numbers;
+mod operating;
 mod recovery;
 mod returns;
 mod settling;

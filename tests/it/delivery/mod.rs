@@ -4,6 +4,7 @@
 mod later;
 mod loops;
 mod money;
+mod pauses;
 mod receiver;
 mod scripted;
 
