@@ -14,7 +14,6 @@ use crate::{
     channels::{
         Outbound, PrepareError,
         http::{Request, form},
-        meta::FreeText,
     },
     domain::{address::Address, delivery::ApprovedTemplate, delivery::ErrorClass},
 };
@@ -117,9 +116,7 @@ fn words(driver: &Twilio, outbound: &Outbound) -> Result<Vec<(&'static str, Stri
             }
             Ok(pairs)
         }
-        _ if free || driver.settings.free_text == FreeText::Always => {
-            Ok(vec![("Body", outbound.content.body.clone())])
-        }
+        _ if free || driver.settings.free_text_anytime => Ok(vec![("Body", outbound.content.body.clone())]),
         _ => {
             let why = "the person has not written within 24 hours: WhatsApp takes approved templates only";
             Err(PrepareError::new(ErrorClass::Permanent, Some("63016"), why))

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use super::Kind;
 use crate::channels::{
     http::{Endpoint, EndpointOptions, HttpTimeouts, plain::Plain, signature::credential_name},
-    meta::FreeText,
     secret::SecretRef,
 };
 
@@ -47,10 +46,10 @@ pub struct TwilioSettings {
     /// WhatsApp only: the `HX…` under which Twilio knows a template, by its name or `name/language`.
     #[serde(default)]
     pub content_sids: BTreeMap<String, String>,
-    /// WhatsApp only. `"always"` leaves it to WhatsApp to refuse free text outside the 24 h window (63016), for
+    /// WhatsApp only. `true` leaves it to WhatsApp to refuse free text outside the 24 h window (63016), for
     /// a sender whose inbound messages go elsewhere.
     #[serde(default)]
-    pub free_text: FreeText,
+    pub free_text_anytime: bool,
     #[serde(default)]
     pub base_url: Option<String>,
     /// Trusts these certificate authorities (PEM) besides the system's.
@@ -94,9 +93,8 @@ impl Account {
         {
             return Err(format!("from: {from:?} is {}", expected_sender(kind)));
         }
-        if kind == Kind::Sms && (!settings.content_sids.is_empty() || settings.free_text == FreeText::Always)
-        {
-            return Err("content_sids and free_text are for kind = \"twilio_whatsapp\"".into());
+        if kind == Kind::Sms && (!settings.content_sids.is_empty() || settings.free_text_anytime) {
+            return Err("content_sids and free_text_anytime are for kind = \"twilio_whatsapp\"".into());
         }
         if let Some((name, sid)) = settings.content_sids.iter().find(|(_, sid)| !is_sid("HX", sid)) {
             return Err(format!("content_sids: {name:?} is {sid:?}, which is not `HX` and 32 hex digits"));

@@ -210,7 +210,7 @@ async fn whatsapp_takes_free_text_in_the_window_and_templates_outside_it() {
     message.content.attachments =
         vec![Attachment { file_name: "a".into(), content_type: "text/plain".into(), bytes: vec![1] }];
     assert_eq!(attempt(&driver, &message).await, "early permanent attachments");
-    let (anytime, _dir) = twilio("twilio_whatsapp", provider.port, "free_text = \"always\"");
+    let (anytime, _dir) = twilio("twilio_whatsapp", provider.port, "free_text_anytime = true");
     assert_eq!(attempt(&anytime, &outbound(Channel::WhatsApp)).await, format!("accepted {}", sid('a')));
 }
 
@@ -412,7 +412,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("twilio", format!("{good}from = \"+33 7\""), "a short code"),
         ("twilio_whatsapp", format!("{good}from = \"MonAgence\""), "not a number"),
         ("twilio", format!("{good}messaging_service_sid = \"MG1\""), "`MG`"),
-        ("twilio", format!("{good}free_text = \"always\""), "twilio_whatsapp"),
+        ("twilio", format!("{good}free_text_anytime = true"), "twilio_whatsapp"),
         ("twilio_whatsapp", format!("{good}[content_sids]\na = \"b\""), "`HX`"),
         ("twilio", format!("{good}base_url = \"http://api.twilio.com\""), "allow_plaintext"),
         ("twilio", format!("{good}ca_file = \"/nonexistent.pem\""), "cannot be read"),

@@ -64,7 +64,7 @@ async fn twilios_description_has_no_complaint_and_its_sdk_signs_what_we_believe(
     };
     let sms = driver("twilio", "from = \"+33700000000\"\nsmart_encoded = true");
     let service = driver("twilio", "messaging_service_sid = \"MG0123456789abcdef0123456789abcdef\"");
-    let whatsapp = driver("twilio_whatsapp", "free_text = \"always\"");
+    let whatsapp = driver("twilio_whatsapp", "free_text_anytime = true");
     let to = |channel, number: &str| {
         let mut made: Outbound = outbound(channel);
         made.to = Address::Phone(number.into());
