@@ -44,6 +44,9 @@ pub enum Mood {
     LosesAnswers,
     LosesMessages,
     ReceiptsFirst,
+    /// One answer in nine is lost, one message in seventeen with its answer, and one in thirteen is put off; receipts
+    /// come before, after, and instead.
+    Rough,
 }
 
 /// Messages that a mood lasts for.
@@ -56,6 +59,9 @@ pub struct Bench {
     pub channel: Channel,
     pub ledger: Ledger,
     base: Option<Base>,
+    pace: Pace,
+    /// What its daemon is set up with.
+    pub settings: String,
     /// Deaths that were seen.
     pub deaths: usize,
     /// The ids that were acknowledged, by number.
@@ -96,10 +102,15 @@ pub fn mark(n: usize) -> String {
 impl Bench {
     /// A daemon that is set up and not started; none where PostgreSQL is wanted and there is none.
     pub fn new(channel: Channel, mood: Mood, postgres: bool) -> Option<Self> {
+        Self::with_speed(channel, mood, postgres, SPEED)
+    }
+
+    /// The same on a clock so many times as fast.
+    pub fn with_speed(channel: Channel, mood: Mood, postgres: bool, speed: i64) -> Option<Self> {
         let base = if postgres { Some(in_runtime(Base::postgres())?) } else { None };
         let folder = tempfile::tempdir().unwrap();
-        let pace = Pace::times(SPEED);
-        let provider = Provider::start(pace, move |n| act(mood, n));
+        let pace = Pace::times(speed);
+        let provider = Provider::start(move || pace.now_millis(), move |n| act(mood, n));
         let (mail_port, mails) = ledger::serve_by(move |n| at_dot(mood, n));
         let public_port = public_port();
         let keep = |name, text| secret(folder.path(), name, text);
@@ -122,10 +133,24 @@ impl Bench {
         );
         let mut daemon = Daemon::prepare(folder.path(), &tenant(channel, ""), &settings);
         daemon.set("ORCHESTRATOR_TEST_CLOCK", Some(pace.told()));
-        provider.call_back(public_port);
+        // A receipt would settle what is to be looked for.
+        if !matches!(mood, Mood::LosesAnswers | Mood::LosesMessages) {
+            provider.call_back(public_port);
+        }
         let ledger = if channel == Channel::Email { mails } else { provider.ledger.clone() };
         let acknowledged = BTreeMap::new();
-        Some(Self { folder, daemon, provider, channel, ledger, base, deaths: 0, acknowledged })
+        Some(Self {
+            folder,
+            daemon,
+            provider,
+            channel,
+            ledger,
+            base,
+            settings,
+            deaths: 0,
+            acknowledged,
+            pace,
+        })
     }
 
     /// Starts it so that it dies at this hit of this point.
@@ -228,6 +253,20 @@ impl Bench {
         std::fs::write(path, text).unwrap();
     }
 
+    /// One more daemon on the same database, in a folder of its own; the first one alone is public.
+    pub fn replica(&self, folder: &std::path::Path) -> Daemon {
+        let private: Vec<&str> =
+            self.settings.lines().filter(|line| !line.starts_with("public_listen")).collect();
+        let mut daemon = Daemon::prepare(folder, &tenant(self.channel, ""), &private.join("\n"));
+        daemon.set("ORCHESTRATOR_TEST_CLOCK", Some(self.pace.told()));
+        daemon
+    }
+
+    /// Notes what somebody else got acknowledged.
+    pub fn note(&mut self, acknowledged: BTreeMap<usize, String>) {
+        self.acknowledged.extend(acknowledged);
+    }
+
     /// Leaves nothing on the server.
     pub fn end(mut self) {
         self.daemon.kill();
@@ -270,6 +309,10 @@ fn act(mood: Mood, n: usize) -> Act {
     match mood {
         Mood::LosesAnswers if n < MOODY => Act::status(true, 500),
         Mood::LosesMessages if n < MOODY => Act::status(false, 500),
+        Mood::Rough if n % 9 == 4 => Act { keeps: true, says: Says::Nothing },
+        Mood::Rough if n % 9 == 7 => Act { keeps: true, says: Says::YesAfterReceipts },
+        Mood::Rough if n % 17 == 6 => Act { keeps: false, says: Says::Nothing },
+        Mood::Rough if n % 13 == 5 => Act::status(false, 429),
         Mood::ReceiptsFirst => Act { keeps: true, says: Says::YesAfterReceipts },
         _ => Act::ACCEPT,
     }

@@ -4,3 +4,5 @@ mod bench;
 mod kill;
 mod matrix;
 mod points;
+mod replicas;
+mod soak;

@@ -5,7 +5,6 @@
 //! elsewhere (`.ci/end_to_end`).
 
 use std::{
-    collections::HashSet,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
@@ -109,7 +108,8 @@ struct Kept {
 struct Shared {
     ledger: Ledger,
     rule: Box<Rule>,
-    pace: Pace,
+    /// The present instant of whoever is spoken to.
+    millis: Box<dyn Fn() -> i64 + Send + Sync>,
     messages: AtomicUsize,
     kept: Mutex<Vec<Kept>>,
     /// Where receipts go; 0: none are sent.
@@ -118,7 +118,6 @@ struct Shared {
     calling: AtomicUsize,
     /// Answers to callbacks other than 200 and 5xx.
     refused: Mutex<Vec<String>>,
-    tried: Mutex<Vec<Instant>>,
 }
 
 /// The provider.
@@ -131,20 +130,22 @@ pub struct Provider {
 
 impl Provider {
     /// The rule is asked about the first message, the second, and so on.
-    pub fn start(pace: Pace, rule: impl Fn(usize) -> Act + Send + Sync + 'static) -> Self {
+    pub fn start(
+        millis: impl Fn() -> i64 + Send + Sync + 'static,
+        rule: impl Fn(usize) -> Act + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let ledger = Ledger::default();
         let shared = Arc::new(Shared {
             ledger: ledger.clone(),
             rule: Box::new(rule),
-            pace,
+            millis: Box::new(millis),
             messages: AtomicUsize::default(),
             kept: Mutex::default(),
             public_port: AtomicU16::default(),
             calling: AtomicUsize::default(),
             refused: Mutex::default(),
-            tried: Mutex::default(),
         });
         let served = Arc::clone(&shared);
         thread::spawn(move || {
@@ -169,11 +170,6 @@ impl Provider {
     /// What was answered to callbacks besides 200, 503 and nothing.
     pub fn refused(&self) -> Vec<String> {
         self.shared.refused.lock().unwrap().clone()
-    }
-
-    /// When it was asked to send, whatever it did then.
-    pub fn tried(&self) -> Vec<Instant> {
-        self.shared.tried.lock().unwrap().clone()
     }
 
     /// A person writes to `to`: called back until it is taken. Whether it was.
@@ -215,7 +211,6 @@ fn converse(mut link: TcpStream, shared: &Arc<Shared>) -> Option<()> {
         let answer = list(shared, &target).to_string();
         return link.write_all(yes(&answer).as_bytes()).ok();
     }
-    shared.tried.lock().unwrap().push(Instant::now());
     let n = shared.messages.fetch_add(1, Ordering::SeqCst);
     let act = (shared.rule)(n);
     let (message, answer) = read(shared, n, &target, &body);
@@ -260,7 +255,7 @@ fn yes(body: &str) -> String {
 /// The message that a request asks for, and the yes that its API gives.
 fn read(shared: &Shared, n: usize, target: &str, body: &str) -> (Kept, Value) {
     let sid = format!("SM{n:032x}");
-    let created_millis = shared.pace.now_millis();
+    let created_millis = (shared.millis)();
     if target.starts_with("/2010-04-01/") {
         let pairs = form::decode(body.as_bytes()).unwrap_or_default();
         let value =
@@ -379,10 +374,4 @@ fn ask(port: u16, request: &str) -> Option<u16> {
 /// Numbers that are each used once, so that no two messages share a recipient.
 pub fn phone(n: usize) -> String {
     format!("+336{:08}", 12_000_000 + n)
-}
-
-/// Whether all are different.
-pub fn are_distinct<'a>(names: impl IntoIterator<Item = &'a str>) -> bool {
-    let mut seen = HashSet::new();
-    names.into_iter().all(|name| seen.insert(name))
 }
