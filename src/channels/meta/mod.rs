@@ -295,6 +295,8 @@ struct Ready {
 impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
         let exchange = self.link.send(self.request).await;
-        outcome(&exchange, &ToMessage { to: &self.to, token: &self.token }, self.clock.now())
+        let outcome = outcome(&exchange, &ToMessage { to: &self.to, token: &self.token }, self.clock.now());
+        crate::failpoint::hit("send.parsed");
+        outcome
     }
 }
