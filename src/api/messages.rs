@@ -23,6 +23,7 @@ use crate::{
         delivery::{MessageRecord, Status},
         ids::{IdempotencyKey, MessageId, RecipientId, TenantId},
     },
+    failpoint,
     orchestrator::SubmitError,
     request::{Fault, Purpose, wire},
     store::{Cancelled, Search},
@@ -61,6 +62,7 @@ pub async fn send(
     let key = idempotency_key(request.headers())?;
     let prefer = Prefer::read(request.headers());
     let received = body::receive(&api, request, Purpose::Message).await?;
+    failpoint::hit("accept.parsed");
     let tenant = received.asked.request.tenant.clone();
     if !caller.may_see(&tenant) {
         return Err(Problem::unknown_tenant(&tenant));
@@ -86,6 +88,7 @@ pub async fn send(
     if submitted.replayed {
         headers.insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
     }
+    failpoint::hit("accept.pre_reply");
     if let Some(applied) = prefer.applied().and_then(|words| HeaderValue::from_str(&words).ok()) {
         headers.insert(HeaderName::from_static("preference-applied"), applied);
     }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     domain::ids::{CriterionName, TenantId},
+    failpoint,
     policy::{
         assemble::{Assembler, BundleSources, PolicyEnvironment, SourceFile},
         bundle::Bundle,
@@ -165,6 +166,7 @@ impl Loader {
             }
         };
         judged.warnings.extend(assembled.warnings);
+        failpoint::hit("reload.selftest");
         for test in files().flat_map(|file| &file.tests).filter(|test| of_tenant(&test.tenant)) {
             let (result, fault) = run_test(&assembled.bundle, test);
             judged.tests.push(result);

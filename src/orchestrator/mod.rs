@@ -26,6 +26,7 @@ use crate::{
         message::MessageRequest,
         time::Clock,
     },
+    failpoint,
     policy::{
         bundle::Bundle,
         template::{DataFault, Need, Words},
@@ -176,6 +177,7 @@ impl Orchestrator {
         let message = self.prepare(asked, idempotency, now, None).await?;
         let (id, status, chosen) = (message.id, message.status, message.plan.is_some());
         let listener = self.bell.listen(id);
+        failpoint::hit("accept.pre_begin");
         match self.store.accept(message).await? {
             Acceptance::New => {}
             Acceptance::Duplicate(first) => return self.replay(&tenant, first, &patience).await,
@@ -281,8 +283,11 @@ impl Orchestrator {
             variant: variant.as_deref(),
             generation: generation.number,
         };
+        failpoint::hit("route.loaded");
         let started = Instant::now();
+        failpoint::hit("route.eval_start");
         let decision = decide::decide(&bundle, &input);
+        failpoint::hit("route.eval_end");
         let took = started.elapsed();
         let generation = generation.number;
         Ok(Decided { generation, bundle, words, contacts, facts, at, variant, decision, took })

@@ -6,6 +6,7 @@ mod delivery;
 mod documents;
 mod drivers;
 mod escalation;
+mod faults;
 mod flips;
 mod points;
 mod public;

@@ -2,7 +2,7 @@
 //! PostgreSQL. After each test an auditor looks for broken invariants (reliability.md section 5.3) in plain SQL.
 
 mod acceptance;
-mod audit;
+pub mod audit;
 mod consent;
 mod delivery;
 mod engagement;

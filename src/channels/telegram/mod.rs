@@ -216,6 +216,8 @@ impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
         let exchange = self.link.send(self.request).await;
         let words = ToMessage { bot: &self.bot, to: &self.to, token: &self.token };
-        outcome(&exchange, &words, self.clock.now())
+        let outcome = outcome(&exchange, &words, self.clock.now());
+        crate::failpoint::hit("send.parsed");
+        outcome
     }
 }

@@ -1,3 +1,8 @@
 //! The slow tier: the built daemon as its operator meets it, killed and started again.
 
+mod bench;
 mod kill;
+mod matrix;
+mod points;
+mod replicas;
+mod soak;

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Daemon {
     folder: PathBuf,
     child: Option<Child>,
+    /// Variables that it is started with.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What the daemon answered.
@@ -37,12 +39,12 @@ impl Daemon {
         fs::write(folder.join("policies/tenants/acme.toml"), tenant_toml).unwrap();
         let settings = format!("state_dir = \"state\"\npolicies = \"policies\"\n{settings}");
         fs::write(folder.join("orchestrator.toml"), settings).unwrap();
-        Self { folder: folder.to_owned(), child: None }
+        Self { folder: folder.to_owned(), child: None, environment: Vec::new() }
     }
 
     /// Speaks to whatever daemon runs on a folder, and owns none.
     pub fn on(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), child: None }
+        Self { folder: folder.to_owned(), child: None, environment: Vec::new() }
     }
 
     /// Starts it and waits until it answers.
@@ -52,6 +54,12 @@ impl Daemon {
 
     /// The same, run by a command that ends in `exec "$@"` or does so itself.
     pub fn start_under(&mut self, wrapper: &[&str]) {
+        self.launch(wrapper);
+        assert!(self.becomes_ready(), "the daemon did not become ready:\n{}", self.log());
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(&mut self, wrapper: &[&str]) {
         let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_orchestrator")]);
         let program = words.next().unwrap();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
@@ -62,15 +70,46 @@ impl Daemon {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_LOG", "warn")
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let started =
-            eventually(|| self.call("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200));
-        assert!(started, "the daemon did not become ready:\n{}", self.log());
+    }
+
+    /// What it is started with from now on, besides.
+    pub fn set(&mut self, name: &'static str, value: Option<String>) {
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.extend(value.map(|value| (name, value)));
+    }
+
+    /// Whether it answers before its end or the end of patience.
+    pub fn becomes_ready(&mut self) -> bool {
+        eventually(|| self.has_ended().is_some() || self.is_ready()) && self.is_ready()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.call("GET", "/readyz", &[], "").is_some_and(|answer| answer.status == 200)
+    }
+
+    /// How it ended, where it did.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    /// What a command of the same program says of its settings: whether it succeeded, and its words.
+    pub fn command(&self, words: &[&str]) -> (bool, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
+            .args(words)
+            .args(["--config", "orchestrator.toml"])
+            .current_dir(&self.folder)
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// kill -9: it gets no chance to tidy up.
