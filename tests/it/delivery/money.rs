@@ -159,10 +159,10 @@ async fn a_paused_tenant_waits_and_a_policy_that_changed_binds() {
     desk.accept(&new).await;
     desk.work_at(0).await;
     let record = desk.record(&new).await;
-    assert_eq!((record.status, record.due_at), (Status::Held, Some(at(30))));
+    assert_eq!((record.status, record.due_at), (Status::Held, Some(at(300))));
     *told.0.lock().unwrap() =
         AttemptTerms { refused: Some("switched off".into()), ..AttemptTerms::default() };
-    desk.work_at(30).await;
+    desk.work_at(300).await;
     let record = desk.record(&new).await;
     assert_eq!((record.status, record.status_reason.as_deref()), (Status::Skipped, Some("switched off")));
     assert_eq!(driver.sent(), []);
