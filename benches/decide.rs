@@ -13,9 +13,9 @@ use channel_orchestrator::{
         address::{Contact, read_contacts},
         channel::{Channel, PerChannel},
         facts::Facts,
-        message::{ContentProfile, MessageKind, MessageRequest, Priority},
+        message::{MessageKind, MessageRequest, Priority},
     },
-    policy::bundle::Bundle,
+    policy::{bundle::Bundle, template::Words},
     request::{self, Purpose},
 };
 use chrono::{DateTime, Timelike, Utc};
@@ -30,7 +30,7 @@ mod support;
 struct Asked {
     request: MessageRequest,
     contacts: PerChannel<Contact>,
-    profile: ContentProfile,
+    words: Words,
     at: DateTime<Utc>,
 }
 
@@ -72,7 +72,7 @@ fn stream(bundle: &Bundle) -> Vec<Asked> {
             let asked = request::parse_value(request, Purpose::Decision).expect("a good request");
             Asked {
                 contacts: read_contacts(&asked.request.contacts, bundle.policy().region),
-                profile: asked.request.content.profile(),
+                words: Words::plain(&asked.request.content),
                 at: asked.at.expect("given above"),
                 request: asked.request,
             }
@@ -104,7 +104,7 @@ fn native(asked: &Asked) -> Native {
         if let Some((points, reason)) = urgency(asked.request.priority, channel) {
             say(points, reason);
         }
-        if asked.profile.has_html || asked.profile.attachments > 0 {
+        if asked.words.message.has_html || asked.words.message.attachments > 0 {
             match channel {
                 Channel::Email => say(25.0, "Email supports rich content and attachments"),
                 Channel::WhatsApp => say(15.0, "WhatsApp supports rich media"),
@@ -112,7 +112,7 @@ fn native(asked: &Asked) -> Native {
                 Channel::Telegram => {}
             }
         }
-        if asked.profile.characters > 160 {
+        if asked.words.message.characters > 160 {
             match channel {
                 Channel::Email => say(20.0, "Email better for long messages"),
                 Channel::Sms => say(-10.0, "SMS expensive for long messages"),
@@ -178,7 +178,7 @@ fn scripted(bundle: &Bundle, asked: &Asked, facts: &Facts) -> Option<Channel> {
     let input = DecisionInput {
         request: &asked.request,
         contacts: &asked.contacts,
-        profile: asked.profile,
+        words: &asked.words,
         facts,
         at: asked.at,
         variant: None,

@@ -13,7 +13,10 @@ use channel_orchestrator::{
         address::read_contacts,
         time::{Clock, SystemClock},
     },
-    policy::assemble::PolicyEnvironment,
+    policy::{
+        assemble::PolicyEnvironment,
+        template::{Need, Words},
+    },
     request::{self, Purpose},
 };
 
@@ -33,11 +36,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Addresses are read with the tenant's region; what is known of the person may stand in the file.
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
-    let facts = asked.facts.unwrap_or_default();
+    let facts = asked.facts.clone().unwrap_or_default();
+    // A template that the request names is rendered; what it comes to is what scripts measure.
+    let words = Words::of(bundle, &asked.request, Need::Measure).map_err(|faults| {
+        faults.iter().map(|f| format!("{}: {}", f.pointer, f.detail)).collect::<Vec<_>>().join("; ")
+    })?;
     let input = DecisionInput {
         request: &asked.request,
         contacts: &contacts,
-        profile: asked.request.content.profile(),
+        words: &words,
         facts: &facts,
         at: asked.at.unwrap_or_else(|| SystemClock.now()),
         variant: asked.variant.as_deref(),

@@ -8,15 +8,26 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Notify, broadcast, futures::Notified};
 
 use crate::domain::ids::MessageId;
 
 /// Shared by everything that rings or listens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bell {
     due: Notify,
     outcomes: Mutex<HashMap<MessageId, Arc<Notify>>>,
+    /// Every message that changes, for those who watch all of them.
+    changes: broadcast::Sender<MessageId>,
+}
+
+/// Changes that a watcher may be behind before it misses some.
+const CHANGES_MAX: usize = 4096;
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self { due: Notify::new(), outcomes: Mutex::default(), changes: broadcast::Sender::new(CHANGES_MAX) }
+    }
 }
 
 /// Listens for one message's outcome until it is dropped.
@@ -44,6 +55,19 @@ impl Bell {
             notify.notify_waiters();
             notify.notify_one();
         }
+        self.ring_change(id);
+    }
+
+    /// A message came or changed: whoever watches all of them looks. Nobody may be there.
+    pub fn ring_change(&self, id: MessageId) {
+        if self.changes.receiver_count() > 0 {
+            let _ = self.changes.send(id);
+        }
+    }
+
+    /// Every change from now on; none where as many watch already.
+    pub fn watch(&self, most: usize) -> Option<broadcast::Receiver<MessageId>> {
+        (self.changes.receiver_count() < most).then(|| self.changes.subscribe())
     }
 
     /// Listens from now on: made before the message is looked at, so that nothing falls in between.

@@ -193,7 +193,7 @@ pub async fn cancel(
     }
 }
 
-async fn find(api: &Api, caller: &Caller, id: &str) -> Result<MessageRecord, Problem> {
+pub(super) async fn find(api: &Api, caller: &Caller, id: &str) -> Result<MessageRecord, Problem> {
     let unknown = || unknown_message(id);
     let parsed = MessageId::parse(id).map_err(|_| unknown())?;
     let store = &api.orchestrator.store;
@@ -204,7 +204,7 @@ async fn find(api: &Api, caller: &Caller, id: &str) -> Result<MessageRecord, Pro
     found.ok_or_else(unknown)
 }
 
-fn unknown_message(id: &str) -> Problem {
+pub(super) fn unknown_message(id: &str) -> Problem {
     let shown: String = id.chars().take(80).collect();
     Problem::not_found(&format!("message {shown:?}"))
 }

@@ -11,6 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
 
+mod acts;
 pub mod answers;
 pub mod auth;
 mod body;
@@ -32,6 +33,7 @@ pub mod settings;
 pub mod socket;
 pub mod stats;
 mod suppressions;
+mod tail;
 mod versions;
 
 use auth::Scope;
@@ -107,6 +109,7 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(broadcasts::show))
                 .routes(routes!(broadcasts::results))
                 .routes(routes!(stats::show))
+                .routes(routes!(tail::tail))
                 .routes(routes!(policies::list))
                 .routes(routes!(policies::show))
                 // The path that reloading is posted to is that of a tenant named `reload`, too.
@@ -116,6 +119,15 @@ fn routes() -> Vec<Group> {
             Some(&[Scope::Admin]),
             OpenApiRouter::default()
                 .routes(routes!(suppressions::list, suppressions::put, suppressions::lift))
+                .routes(routes!(acts::resend))
+                .routes(routes!(acts::settle))
+                .routes(routes!(acts::release))
+                .routes(routes!(acts::pause_tenant))
+                .routes(routes!(acts::resume_tenant))
+                .routes(routes!(acts::pause_driver))
+                .routes(routes!(acts::resume_driver))
+                .routes(routes!(acts::list))
+                .routes(routes!(acts::erase))
                 .routes(routes!(policies::reload))
                 .routes(routes!(versions::history))
                 .routes(routes!(versions::diff))

@@ -57,6 +57,7 @@ kinds! {
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The route does not take this method";
     Timeout = "request-timeout", REQUEST_TIMEOUT, "The request came too slowly";
     TooLate = "too-late", CONFLICT, "The message cannot be cancelled any more";
+    NotNow = "not-now", CONFLICT, "The message does not stand where this can be done";
     TooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     NoChannel = "no-channel", UNPROCESSABLE_ENTITY, "No channel may be used";
@@ -270,10 +271,7 @@ impl From<SubmitError> for Problem {
                 let hint = format!("one of {}, or leave it out", known.join(", "));
                 Self::fault("/variant", error.to_string(), Some(hint))
             }
-            SubmitError::UnknownTemplate(_) => {
-                let hint = "give a body or html; either is sent as it is".to_owned();
-                Self::fault("/content/templateId", error.to_string(), Some(hint))
-            }
+            SubmitError::Content(faults) => Self::faults(faults),
             SubmitError::NoChannel { record, replayed } => {
                 let id = record.id.to_string();
                 let mut problem = Self::no_channel(&record.decision).with(|p| p.message_id = Some(id));

@@ -32,6 +32,7 @@ mod retention;
 pub mod shipped;
 mod signals;
 mod terms;
+pub mod trial;
 mod versions;
 
 pub use drivers::{make as make_drivers, names as driver_names};

@@ -1,5 +1,5 @@
 //! The policies that a first start without any writes to a folder of its own: the shipped default.toml and
-//! criteria, with the tenant and the tests of the examples.
+//! criteria and templates, with the tenant and the tests of the examples.
 //!
 //! Never writes over what is there.
 
@@ -15,9 +15,11 @@ macro_rules! texts {
 
 const EXAMPLES: &[(&str, &str)] = texts![
     "schema/policy.schema.json",
+    "schema/template.schema.json",
     "tenants/tenant_123.toml",
     "tests/brief.toml",
     "tests/people.toml",
+    "tests/templates.toml",
     "tests/use_cases.toml"
 ];
 
@@ -27,7 +29,7 @@ pub fn write(folder: &Path) -> io::Result<()> {
     if aside.exists() {
         fs::remove_dir_all(&aside)?;
     }
-    let shipped = shipped::criteria().into_iter().chain([shipped::default()]);
+    let shipped = shipped::criteria().into_iter().chain(shipped::templates()).chain([shipped::default()]);
     for file in shipped {
         write_file(&aside.join(&file.path), &file.bytes)?;
     }

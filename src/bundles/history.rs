@@ -8,7 +8,7 @@ use std::{fs, io, path::PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::last_good::{Archive, Manifest, json_files, read_manifest};
+use super::last_good::{Archive, Manifest, files, json_files, read_manifest};
 use crate::{domain::ids::TenantId, policy::assemble::BundleSources};
 
 /// Versions kept of each tenant.
@@ -78,9 +78,8 @@ impl Archive {
 /// How the texts of two versions differ, file by file, in path order.
 pub fn diff(from: &BundleSources, to: &BundleSources) -> Vec<FileDiff> {
     let texts = |sources: &BundleSources| {
-        let files =
-            [&sources.default, &sources.own].into_iter().chain(&sources.criteria).chain(&sources.tests);
-        let text = files.map(|file| (file.path.clone(), String::from_utf8_lossy(&file.bytes).into_owned()));
+        let text =
+            files(sources).map(|file| (file.path.clone(), String::from_utf8_lossy(&file.bytes).into_owned()));
         text.collect::<std::collections::BTreeMap<_, _>>()
     };
     let (from, to) = (texts(from), texts(to));

@@ -48,6 +48,9 @@ pub struct Manifest {
     default: TextRef,
     own: TextRef,
     criteria: Vec<TextRef>,
+    /// A version kept before there were templates has none.
+    #[serde(default)]
+    templates: Vec<TextRef>,
     tests: Vec<TextRef>,
 }
 
@@ -73,12 +76,14 @@ impl Manifest {
             default: refer(&sources.default),
             own: refer(&sources.own),
             criteria: sources.criteria.iter().map(refer).collect(),
+            templates: sources.templates.iter().map(refer).collect(),
             tests: sources.tests.iter().map(refer).collect(),
         }
     }
 
     fn texts(&self) -> impl Iterator<Item = &TextRef> {
-        [&self.default, &self.own].into_iter().chain(&self.criteria).chain(&self.tests)
+        let shared = self.criteria.iter().chain(&self.templates).chain(&self.tests);
+        [&self.default, &self.own].into_iter().chain(shared)
     }
 
     /// Whether both are made of the same texts.
@@ -166,6 +171,7 @@ impl Archive {
             default: read(&manifest.default)?,
             own: read(&manifest.own)?,
             criteria: all(&manifest.criteria)?,
+            templates: all(&manifest.templates)?,
             tests: all(&manifest.tests)?,
         })
     }
@@ -205,8 +211,9 @@ impl Archive {
     }
 }
 
-fn files(sources: &BundleSources) -> impl Iterator<Item = &Arc<SourceFile>> {
-    [&sources.default, &sources.own].into_iter().chain(&sources.criteria).chain(&sources.tests)
+pub(super) fn files(sources: &BundleSources) -> impl Iterator<Item = &Arc<SourceFile>> {
+    let shared = sources.criteria.iter().chain(&sources.templates).chain(&sources.tests);
+    [&sources.default, &sources.own].into_iter().chain(shared)
 }
 
 fn unreadable(path: &Path, why: &str) -> Diagnostic {
@@ -271,6 +278,7 @@ mod tests {
             default: file("default.toml", "shared"),
             own: file(&format!("tenants/{tenant}.toml"), own),
             criteria: vec![file("criteria/cost.rhai", "script")],
+            templates: vec![file("templates/A.toml", "template")],
             tests: vec![],
         };
         let since = DateTime::from_timestamp(at, 0).unwrap();
@@ -287,7 +295,7 @@ mod tests {
         let archive = Archive::new(state.path());
         let all: Vec<Kept> = (0..20).map(|n| kept(&format!("t{n}"), "aa", &format!("own {n}"), 1)).collect();
         archive.keep(&all).unwrap();
-        assert_eq!(texts(&archive), 2 + 20);
+        assert_eq!(texts(&archive), 3 + 20);
         let (manifests, faults) = archive.last_good();
         assert_eq!((manifests.len(), faults.len()), (20, 0));
         for manifest in manifests {
@@ -322,7 +330,7 @@ mod tests {
         archive.sweep();
         let (left, _) = archive.last_good();
         assert_eq!(left.iter().map(|m| m.tenant.as_str()).collect::<Vec<_>>(), ["beta"]);
-        assert_eq!(texts(&archive), 3);
+        assert_eq!(texts(&archive), 4);
         assert!(archive.sources(&left[0]).is_ok());
     }
 }

@@ -14,6 +14,7 @@ use ring::digest::{Context, SHA256};
 
 use super::{
     folder::{Snapshot, names::Role},
+    last_good,
     policy_tests::{self, PolicyTest, TestDecision, TestFile},
     status::TestTally,
 };
@@ -187,9 +188,7 @@ impl Loader {
             add(key.as_bytes());
             add(value.as_bytes());
         }
-        let files =
-            [&sources.default, &sources.own].into_iter().chain(&sources.criteria).chain(&sources.tests);
-        for file in files {
+        for file in last_good::files(sources) {
             add(file.path.as_bytes());
             match shared.digests.get(&file.path) {
                 Some(digest) => add(digest),
@@ -264,6 +263,8 @@ struct Shared {
     default: Arc<SourceFile>,
     /// By name; a script that cannot be read has none.
     criteria: BTreeMap<CriterionName, Arc<SourceFile>>,
+    /// By id; a template that cannot be read has none.
+    templates: BTreeMap<String, Arc<SourceFile>>,
     tests: Vec<(Arc<SourceFile>, TestFile)>,
     /// SHA-256 of each file, by path, computed once however many tenants share it.
     digests: BTreeMap<String, Vec<u8>>,
@@ -271,12 +272,15 @@ struct Shared {
 
 impl Shared {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut criteria = BTreeMap::new();
+        let (mut criteria, mut templates) = (BTreeMap::new(), BTreeMap::new());
         let mut tests = Vec::new();
         for (role, file) in snapshot.files.values() {
             match role {
                 Role::Criterion(name) => {
                     criteria.insert(name.clone(), Arc::clone(file));
+                }
+                Role::Template(id) => {
+                    templates.insert(id.clone(), Arc::clone(file));
                 }
                 Role::Test => tests.push((Arc::clone(file), policy_tests::parse_file(file))),
                 _ => {}
@@ -290,11 +294,20 @@ impl Shared {
                 criteria.extend(CriterionName::parse(stem).ok().map(|name| (name, Arc::clone(&file))));
             }
         }
+        if templates.is_empty() && snapshot.faults_at("templates/any").next().is_none() {
+            for file in shipped::templates() {
+                let id = file.path.trim_start_matches("templates/").trim_end_matches(".toml");
+                templates.insert(id.to_owned(), Arc::clone(&file));
+            }
+        }
         let default = snapshot.file("default.toml").cloned().unwrap_or_else(shipped::default);
         let digest = |file: &SourceFile| ring::digest::digest(&SHA256, &file.bytes).as_ref().to_vec();
         let read = snapshot.files.iter().map(|(path, (_, file))| (path.clone(), digest(file)));
-        let digests = read.collect();
-        Self { default, criteria, tests, digests }
+        let mut digests: BTreeMap<String, Vec<u8>> = read.collect();
+        for file in criteria.values().chain(templates.values()).chain([&default]) {
+            digests.entry(file.path.clone()).or_insert_with(|| digest(file));
+        }
+        Self { default, criteria, templates, tests, digests }
     }
 
     /// One tenant's texts, and the faults that keep some of them from being read.
@@ -303,24 +316,25 @@ impl Shared {
         let own = snapshot.file(&path).cloned();
         let mut faults: Vec<Diagnostic> = snapshot.faults_at(&path).cloned().collect();
         faults.extend(snapshot.faults_at("default.toml").cloned());
-        let mut criteria = self.criteria.clone();
+        let (mut criteria, mut templates) = (self.criteria.clone(), self.templates.clone());
         for (role, file) in snapshot.files.values() {
-            if let Role::TenantCriterion(owner, name) = role
-                && owner == tenant
-            {
-                criteria.insert(name.clone(), Arc::clone(file));
+            match role {
+                Role::TenantCriterion(owner, name) if owner == tenant => {
+                    criteria.insert(name.clone(), Arc::clone(file));
+                }
+                Role::TenantTemplate(owner, id) if owner == tenant => {
+                    templates.insert(id.clone(), Arc::clone(file));
+                }
+                _ => {}
             }
         }
-        let own_scripts = format!("tenants/{tenant}/criteria/");
         for fault in snapshot.problems.iter().filter(|problem| problem.is_error()) {
             let under =
                 |folder: &str| fault.file.starts_with(folder) || fault.file == folder.trim_end_matches('/');
-            // A shared script that cannot be read holds up those who have no version of their own.
-            let replaced = fault
-                .file
-                .strip_prefix("criteria/")
-                .is_some_and(|script| snapshot.file(&format!("{own_scripts}{script}")).is_some());
-            if under(&own_scripts) || (under("criteria/") && !replaced) {
+            // A shared file that cannot be read holds up those who have no version of their own.
+            let own = |path: &str| format!("tenants/{tenant}/{path}");
+            let replaced = snapshot.file(&own(&fault.file)).is_some();
+            if ["criteria/", "templates/"].iter().any(|at| under(&own(at)) || (under(at) && !replaced)) {
                 faults.push(fault.clone());
             }
         }
@@ -330,6 +344,7 @@ impl Shared {
             default: Arc::clone(&self.default),
             own: own.unwrap_or_else(|| Arc::new(SourceFile { path, bytes: Vec::new() })),
             criteria: criteria.into_values().collect(),
+            templates: templates.into_values().collect(),
             tests: tests.map(|(file, _)| Arc::clone(file)).collect(),
         };
         (sources, faults)
@@ -364,11 +379,11 @@ impl Shared {
         problems.extend(self.tests_of_nobody(tenants));
         let mut homeless = BTreeSet::new();
         for (role, file) in snapshot.files.values() {
-            if let Role::TenantCriterion(owner, _) = role
+            if let Role::TenantCriterion(owner, _) | Role::TenantTemplate(owner, _) = role
                 && !tenants.contains_key(owner)
                 && homeless.insert(owner)
             {
-                let told = format!("this script is not read: there is no tenants/{owner}.toml");
+                let told = format!("this file is not read: there is no tenants/{owner}.toml");
                 problems.push(
                     Diagnostic::warning("no-such-tenant", &file.path, told)
                         .hint(format!("make tenants/{owner}.toml (it may be empty), or remove the folder")),

@@ -13,7 +13,7 @@ use super::{
     folder::Snapshot,
     loader::{Judgement, Loaded, Loader},
     policy_tests::TestDecision,
-    status::{ActiveCriterion, TestTally},
+    status::{self, ActiveCriterion, ActiveTemplate, TestTally},
 };
 use crate::{
     domain::ids::TenantId,
@@ -45,6 +45,7 @@ pub struct TenantReport {
     pub warnings: Vec<Diagnostic>,
     pub tests: TestTally,
     pub criteria: Vec<ActiveCriterion>,
+    pub templates: Vec<ActiveTemplate>,
 }
 
 /// Every test, and the reasons that none of them produced.
@@ -160,6 +161,7 @@ fn tenant_report(tenant: &TenantId, judgement: &Judgement) -> TenantReport {
         warnings: judgement.warnings.clone(),
         tests: judgement.tally(),
         criteria: criteria.collect(),
+        templates: judgement.bundle.as_ref().map(|bundle| status::templates(bundle)).unwrap_or_default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     last_good::Manifest,
     reload::Policies,
     standing::Active,
-    status::{BundleSource, TenantDetail, TenantStatus, origins},
+    status::{BundleSource, TenantDetail, TenantStatus, origins, templates},
 };
 use crate::domain::ids::TenantId;
 
@@ -57,7 +57,8 @@ impl Policies {
         let standing = state.standings.get(tenant)?;
         let active = standing.active.as_ref();
         let origins = active.map(|active| origins(&active.bundle)).unwrap_or_default();
-        Some(TenantDetail { status: standing.status(tenant), origins })
+        let templates = active.map(|active| templates(&active.bundle)).unwrap_or_default();
+        Some(TenantDetail { status: standing.status(tenant), origins, templates })
     }
 
     /// Puts an earlier version in force until the tenant's files change. `version` may be the first digits.

@@ -53,6 +53,32 @@ pub struct TenantDetail {
     /// Where each value in force came from, by dotted key: `tenants/acme.toml:4`, the name of an environment
     /// variable, or `built in`.
     pub origins: BTreeMap<String, String>,
+    /// The templates in force, by id.
+    pub templates: Vec<ActiveTemplate>,
+}
+
+/// A template that requests may name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ActiveTemplate {
+    pub id: String,
+    pub file: String,
+    pub locales: Vec<String>,
+    /// What `content.data` must have.
+    pub variables: Vec<String>,
+    /// What it may have.
+    pub optional: Vec<String>,
+}
+
+/// The templates of a bundle, by id.
+pub fn templates(bundle: &Bundle) -> Vec<ActiveTemplate> {
+    let shown = bundle.templates().values().map(|template| ActiveTemplate {
+        id: template.id().to_owned(),
+        file: template.file().to_owned(),
+        locales: template.locales().map(str::to_owned).collect(),
+        variables: template.required().to_vec(),
+        optional: template.optional().to_vec(),
+    });
+    shown.collect()
 }
 
 /// Where each value of a policy came from, by dotted key.

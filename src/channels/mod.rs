@@ -8,6 +8,7 @@
 pub mod allow_list;
 pub mod callback;
 pub mod dress;
+pub mod exhibit;
 pub mod health;
 pub mod http;
 pub mod meta;

@@ -144,13 +144,16 @@ pub enum Command {
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
     },
-    /// Print the JSON Schema of policy files, for editors.
+    /// Print the JSON Schema of policy files or of templates, for editors.
     #[command(after_help = "Examples:\n  orchestrator schema > policy.schema.json\n  \
-        orchestrator schema --reference")]
+        orchestrator schema --templates > template.schema.json")]
     Schema {
-        /// Print what scripts may read and say, instead.
+        /// Print what scripts may read and say, and what templates may do with a value, instead.
         #[arg(long)]
         reference: bool,
+        /// Print the schema of templates/*.toml.
+        #[arg(long, conflicts_with = "reference")]
+        templates: bool,
     },
     /// Which policies the running daemon has in force, and why the files are not.
     #[command(
@@ -172,6 +175,62 @@ pub enum Command {
         #[command(subcommand)]
         action: KeysAction,
     },
+    /// Decisions and outcomes of the running daemon, as they happen; no personal data.
+    #[command(after_help = "Examples:\n  orchestrator tail\n  orchestrator tail --tenant tenant_123 --json")]
+    Tail {
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+    },
+    /// Send one real message through one driver, without a daemon, and show what was said with secrets hidden.
+    #[command(after_help = "Examples:\n  orchestrator trial --channel sms --to +33612345678\n  \
+        orchestrator trial --channel email --to me@example.com --driver relay --text \"Does it arrive?\"")]
+    Trial(TrialArguments),
+    /// What to do with a message that needs a person: `unresolved` or `quarantined`.
+    #[command(after_help = "Examples:\n  \
+        orchestrator messages settle msg_0198c0de000070008000000000000000 --as sent --by zoe --reason \"he has it\"\n  \
+        orchestrator messages resend msg_0198c0de000070008000000000000000 --by zoe --reason \"she never got it\"")]
+    Messages {
+        #[command(subcommand)]
+        action: MessagesAction,
+    },
+    /// Have the messages of a tenant, or by a driver, wait; their deadlines go on counting.
+    #[command(after_help = "Examples:\n  \
+        orchestrator pause tenant tenant_123 --by zoe --reason \"a wrong list was imported\"\n  \
+        orchestrator pause driver twilio --by zoe --reason maintenance")]
+    Pause {
+        kind: Pausable,
+        name: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+    /// Let what was paused go on.
+    #[command(after_help = "Examples:\n  \
+        orchestrator resume tenant tenant_123 --by zoe --reason \"the list is mended\"\n  \
+        orchestrator resume driver twilio --by zoe --reason \"maintenance is over\"")]
+    Resume {
+        kind: Pausable,
+        name: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+    /// Erase a person: words, addresses and name now; refusals go on holding, by a hash.
+    #[command(after_help = "Examples:\n  \
+        orchestrator erase tenant_123 prospect_456 --by zoe --reason \"asked for by letter\"\n  \
+        orchestrator erase tenant_123 prospect_456 --by zoe --reason \"GDPR, article 17\" --json")]
+    Erase {
+        tenant: String,
+        /// The `prospectId`.
+        recipient: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+    /// What operators did, who and why, and what is paused.
+    #[command(after_help = "Examples:\n  orchestrator acts\n  orchestrator acts --limit 200 --json")]
+    Acts {
+        /// The most to show.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=200))]
+        limit: u32,
+    },
     /// Check what is kept against what must never be found there; nothing is changed, and the daemon may run.
     #[command(after_help = "Examples:\n  orchestrator audit\n  orchestrator audit --json")]
     Audit,
@@ -187,6 +246,92 @@ pub enum Command {
         orchestrator completions bash > ~/.local/share/bash-completion/completions/orchestrator\n  \
         orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish")]
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TrialArguments {
+    /// sms, email, whatsapp or telegram.
+    #[arg(long)]
+    pub channel: String,
+    /// Where it goes: a number, a mailbox, a chat. `allow_recipients` is obeyed.
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: String,
+    /// A driver of `[drivers.NAME]` [default: the channel's first].
+    #[arg(long, value_name = "NAME")]
+    pub driver: Option<String>,
+    /// The sender [default: the driver's own].
+    #[arg(long, value_name = "SENDER")]
+    pub from: Option<String>,
+    #[arg(long, default_value = "A trial of the Channel Orchestrator: if you read this, it works.")]
+    pub text: String,
+    /// How a national number is read [default: FR].
+    #[arg(long, value_name = "COUNTRY")]
+    pub region: Option<String>,
+    /// The person wrote to this sender within the last 24 hours: WhatsApp takes free text only then.
+    #[arg(long)]
+    pub in_window: bool,
+}
+
+/// Who does it, and why.
+#[derive(Clone, Debug, Args)]
+pub struct ByArguments {
+    /// Why: it is kept in the log, and shown on the message.
+    #[arg(long, value_name = "WORDS")]
+    pub reason: String,
+    /// Who does it.
+    #[arg(long, value_name = "NAME")]
+    pub by: String,
+}
+
+/// What can be paused.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Pausable {
+    Tenant,
+    Driver,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MessagesAction {
+    /// Send an `unresolved` message once more, although it may have arrived.
+    #[command(after_help = "Examples:\n  \
+        orchestrator messages resend msg_0198c0de000070008000000000000000 --by zoe --reason \"she never got it\"\n  \
+        orchestrator messages resend msg_0198c0de000070008000000000000000 --by zoe --reason \"not in their log\" --json")]
+    Resend {
+        id: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+    /// Say what became of an `unresolved` message.
+    #[command(after_help = "Examples:\n  \
+        orchestrator messages settle msg_0198c0de000070008000000000000000 --as sent --by zoe --reason \"he has it\"\n  \
+        orchestrator messages settle msg_0198c0de000070008000000000000000 --as failed --by zoe --reason \"not in their log\"")]
+    Settle {
+        id: String,
+        /// What became of it.
+        #[arg(long = "as", value_name = "OUTCOME", value_parser = ["sent", "failed"])]
+        outcome: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+    /// Let a `quarantined` message go on where it stood.
+    #[command(after_help = "Examples:\n  \
+        orchestrator messages release msg_0198c0de000070008000000000000000 --by zoe --reason \"mended in 1.2\"\n  \
+        orchestrator messages release msg_0198c0de000070008000000000000000 --by zoe --reason \"mended in 1.2\" --json")]
+    Release {
+        id: String,
+        #[command(flatten)]
+        by: ByArguments,
+    },
+}
+
+/// What operators do, whichever command it is.
+#[derive(Debug)]
+pub enum ActsAction {
+    Message(MessagesAction),
+    Pause { kind: Pausable, name: String, by: ByArguments },
+    Resume { kind: Pausable, name: String, by: ByArguments },
+    Erase { tenant: String, recipient: String, by: ByArguments },
+    List { limit: u32 },
 }
 
 #[derive(Clone, Debug, Args)]

@@ -64,6 +64,61 @@ impl Client {
         self.call(Method::POST, path, body, headers).await
     }
 
+    pub async fn delete(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
+        self.call(Method::DELETE, path, Some(body), &[]).await
+    }
+
+    /// Hands on each line of an answer without end, until the daemon ends it; where it is no success, the answer.
+    pub async fn lines(&self, path: &str, mut show: impl FnMut(&str)) -> Result<Option<Answer>, ClientError> {
+        let broken = |error: hyper::Error| self.broken(&error.to_string());
+        let stream = self.connect().await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| self.broken(&format!("the request cannot be written: {error}")))?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        if !status.is_success() {
+            return self.read(response).await.map(Some);
+        }
+        let (mut body, mut kept) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            // Cut off: the daemon is gone, and so is what it had to tell.
+            let Ok(frame) = frame else { break };
+            kept.extend_from_slice(frame.data_ref().map(|data| &data[..]).unwrap_or_default());
+            while let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = kept.drain(..=end).collect();
+                show(String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        connection.abort();
+        Ok(None)
+    }
+
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let connecting = UnixStream::connect(&self.socket);
+        tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), connecting)
+            .await
+            .map_err(|_| self.unreachable("it does not take the connection"))?
+            .map_err(|error| self.unreachable(&in_words(&error)))
+    }
+
+    async fn read(&self, response: hyper::Response<hyper::body::Incoming>) -> Result<Answer, ClientError> {
+        let status = response.status();
+        let replayed = response.headers().get("idempotency-replayed").is_some_and(|v| v == "true");
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| self.broken(&error.to_string()))?
+            .to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
+        Ok(Answer { status, body, text, replayed })
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -71,11 +126,7 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(&'static str, String)],
     ) -> Result<Answer, ClientError> {
-        let connecting = UnixStream::connect(&self.socket);
-        let stream = tokio::time::timeout(Duration::from_secs(CONNECT_SECONDS_MAX), connecting)
-            .await
-            .map_err(|_| self.unreachable("it does not take the connection"))?
-            .map_err(|error| self.unreachable(&in_words(&error)))?;
+        let stream = self.connect().await?;
         let exchange = self.exchange(stream, method, path, body, headers);
         tokio::time::timeout(self.timeout, exchange)
             .await
@@ -108,17 +159,9 @@ impl Client {
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|error| self.broken(&format!("the request cannot be written: {error}")))?;
         let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let replayed = response.headers().get("idempotency-replayed").is_some_and(|v| v == "true");
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| self.broken(&error.to_string()))?
-            .to_bytes();
+        let answer = self.read(response).await;
         connection.abort();
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let body = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
-        Ok(Answer { status, body, text, replayed })
+        answer
     }
 
     fn unreachable(&self, reason: &str) -> ClientError {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+mod acts;
 mod answer;
 mod arguments;
 mod audit;
@@ -25,9 +26,11 @@ mod schema;
 mod send;
 mod serve;
 mod stats;
+mod tail;
+mod trial;
 mod versions;
 
-use arguments::{Arguments, Command, ExplainArguments, Global, PoliciesAction};
+use arguments::{ActsAction, Arguments, Command, ExplainArguments, Global, PoliciesAction};
 use outcome::{Answer, Failure};
 
 use crate::config::{Config, Environment, Flags};
@@ -52,7 +55,7 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
             clap_complete::generate(shell, &mut command, "orchestrator", &mut std::io::stdout());
             Ok(Answer::Yes)
         }
-        Command::Schema { reference } => schema::run(reference),
+        Command::Schema { reference, templates } => schema::run(reference, templates),
         Command::Serve { listen, public_listen, public_url, log } => {
             serve::run(Flags { listen, public_listen, public_url, log, ..global.flags() })
         }
@@ -83,10 +86,21 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Policies { tenant, action: None } => {
             block_on(policies::show(&settings(&global.flags())?, tenant.as_deref(), json))
         }
+        Command::Messages { action } => act(&global, ActsAction::Message(action)),
+        Command::Pause { kind, name, by } => act(&global, ActsAction::Pause { kind, name, by }),
+        Command::Resume { kind, name, by } => act(&global, ActsAction::Resume { kind, name, by }),
+        Command::Erase { tenant, recipient, by } => act(&global, ActsAction::Erase { tenant, recipient, by }),
+        Command::Acts { limit } => act(&global, ActsAction::List { limit }),
+        Command::Tail { tenant } => block_on(tail::run(&settings(&global.flags())?, tenant.as_deref(), json)),
+        Command::Trial(arguments) => block_on(trial::run(&settings(&global.flags())?, &arguments, json)),
         Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
         Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
     }
+}
+
+fn act(global: &Global, action: ActsAction) -> Result<Answer, Failure> {
+    block_on(acts::run(&settings(&global.flags())?, &action, global.json))
 }
 
 /// `--explain FILE` and `--explain --message ID`.

@@ -33,7 +33,10 @@ use crate::{
         ids::TenantId,
         time::{Clock, SystemClock},
     },
-    policy::diagnostic::Diagnostic,
+    policy::{
+        diagnostic::Diagnostic,
+        template::{Need, Words},
+    },
     request::{self, Asked, Purpose, RequestError},
 };
 
@@ -94,12 +97,15 @@ pub fn explain(
         Some(text) => instant(text)?,
         None => asked.at.unwrap_or_else(|| SystemClock.now()),
     };
+    let words = Words::of(bundle, &asked.request, Need::Measure).map_err(|faults| {
+        refused(file, faults.iter().map(|f| (f.pointer.as_str(), f.detail.as_str(), f.hint.as_deref())))
+    })?;
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let facts = asked.facts.clone().unwrap_or_default();
     let input = DecisionInput {
         request: &asked.request,
         contacts: &contacts,
-        profile: asked.request.content.profile(),
+        words: &words,
         facts: &facts,
         at,
         variant: variant.or_else(|| decide::assign_variant(bundle, &asked.request.recipient)),
@@ -127,16 +133,21 @@ fn parse(file: &str) -> Result<Asked, Failure> {
             RequestError::Syntax(_) => return Failure::Usage(format!("{file}: {error}")),
             RequestError::Faults(faults) => faults,
         };
-        let mut words = format!("{file} is not a request:");
-        for fault in faults {
-            let place = if fault.pointer.is_empty() { "(the whole)" } else { &fault.pointer };
-            words.push_str(&format!("\n  {place}: {}", fault.detail));
-            if let Some(hint) = &fault.hint {
-                words.push_str(&format!(" ({hint})"));
-            }
-        }
-        Failure::Usage(words)
+        refused(file, faults.iter().map(|f| (f.pointer.as_str(), f.detail.as_str(), f.hint.as_deref())))
     })
+}
+
+/// Every fault of a request: its pointer, what is wrong, how to mend it.
+fn refused<'f>(file: &str, faults: impl Iterator<Item = (&'f str, &'f str, Option<&'f str>)>) -> Failure {
+    let mut words = format!("{file} is not a request:");
+    for (pointer, detail, hint) in faults {
+        let place = if pointer.is_empty() { "(the whole)" } else { pointer };
+        words.push_str(&format!("\n  {place}: {detail}"));
+        if let Some(hint) = hint {
+            words.push_str(&format!(" ({hint})"));
+        }
+    }
+    Failure::Usage(words)
 }
 
 fn instant(text: &str) -> Result<DateTime<chrono::Utc>, Failure> {
@@ -182,7 +193,11 @@ fn tenant_line(report: &TenantReport) -> String {
         Some(version) => {
             let version: String = version.chars().take(12).collect();
             let all = tests.passed + tests.failed;
-            format!("ok {tenant}: version {version}, {} of {all} tests pass", tests.passed)
+            let templates = report.templates.len();
+            format!(
+                "ok {tenant}: version {version}, {} of {all} tests pass, {templates} templates",
+                tests.passed
+            )
         }
         None => format!("x  {tenant}: {}", faults::tally(&report.errors)),
     }

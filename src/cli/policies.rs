@@ -163,6 +163,10 @@ fn closely(detail: &TenantDetail) -> String {
     if !active.variants.is_empty() {
         let _ = writeln!(out, "   variants: {}", active.variants.join(", "));
     }
+    if !detail.templates.is_empty() {
+        let ids: Vec<&str> = detail.templates.iter().map(|template| template.id.as_str()).collect();
+        let _ = writeln!(out, "   templates: {}", ids.join(", "));
+    }
     let inherited = |from: &str| from == "built in" || from.starts_with("default.toml:");
     let weight = |key: &str| key.strip_prefix("weights.").is_some_and(|name| !name.contains('.'));
     let own: Vec<(&String, &String)> =

@@ -1,12 +1,15 @@
-//! `schema`: what editors complete policy files with, and what scripts may read.
+//! `schema`: what editors complete policy files and templates with, and what scripts and templates may say.
 
 use super::outcome::{Answer, Failure};
-use crate::policy::{fields, schema};
+use crate::policy::{fields, schema, template};
 
-pub fn run(reference: bool) -> Result<Answer, Failure> {
+pub fn run(reference: bool, templates: bool) -> Result<Answer, Failure> {
     if reference {
         println!("{}", fields::reference_markdown().trim_end());
         println!("{VERDICTS}");
+        println!("\n{}", template::reference_markdown().trim_end());
+    } else if templates {
+        println!("{:#}", template::schema::json_schema());
     } else {
         println!("{:#}", schema::json_schema());
     }

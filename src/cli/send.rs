@@ -85,7 +85,7 @@ pub fn print_decision(decision: &DecisionAnswer, tenant: Option<&str>, sources: 
 }
 
 /// `sent by sms as msg_…`, in the brief's terms.
-fn in_words(body: &Value, replayed: bool) -> String {
+pub fn in_words(body: &Value, replayed: bool) -> String {
     let text = |field: &str| body.get(field).and_then(Value::as_str);
     let status = text("status").unwrap_or("unknown");
     let id = text("messageId").unwrap_or("");

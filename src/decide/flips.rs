@@ -10,10 +10,13 @@ use crate::{
     domain::{
         channel::{Channel, PerChannel},
         decision::Decision,
-        message::{Content, MessageKind, MessageRequest, Priority},
+        message::{Content, ContentProfile, MessageKind, MessageRequest, Priority},
         segments::segments,
     },
-    policy::bundle::{Bundle, Opinion},
+    policy::{
+        bundle::{Bundle, Opinion},
+        template::Words,
+    },
 };
 
 /// Weights are tried up to here, or to twice their own where that is more.
@@ -162,14 +165,20 @@ impl Search<'_> {
     }
 
     fn length(&self) -> Option<Flip> {
-        let now = self.input.profile.characters;
+        // A template's length is its own: no caller changes it.
+        if self.input.words.rendering.is_some() {
+            return None;
+        }
+        let now = self.input.words.message.characters;
         let to = if now > SHORT { SHORT } else { SHORT + 1 };
         // The caller's own text, cut or drawn out: what its characters take in segments counts, too.
         let body = &self.input.request.content.body;
         let text: String = body.chars().chain(std::iter::repeat('x')).take(to as usize).collect();
-        let mut input = self.input.clone();
-        input.profile.characters = to;
-        input.profile.segments = segments(&text).1;
+        let profile =
+            ContentProfile { characters: to, segments: segments(&text).1, ..self.input.words.message };
+        let words =
+            Words { message: profile, channels: PerChannel::from_fn(|_| profile), ..Words::default() };
+        let input = DecisionInput { words: &words, ..self.input.clone() };
         (now > 0).then(|| self.flip("content.body length", json!(now), json!(to), &self.request(), &input))?
     }
 

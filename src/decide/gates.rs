@@ -102,7 +102,15 @@ fn person(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, ga
 
 /// What the channel can carry.
 fn content(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, gated: &mut Gated) {
-    let (terms, profile) = (&policy.channels[channel], input.profile);
+    let (terms, profile) = (&policy.channels[channel], input.words.channels[channel]);
+    if let Some(rendering) = &input.words.rendering
+        && rendering.forms[channel].is_none()
+    {
+        let (template, locale) = (&rendering.template, &rendering.locale);
+        let reason = format!("the template {template} has no {channel} form in {locale}");
+        return gated.close(Gate::Content, reason);
+    }
+    gated.notes.extend(input.words.note.clone());
     if profile.attachments > 0 && !terms.attachments {
         gated.close(Gate::Content, format!("{channel} carries no attachments"));
     } else if profile.attachment_bytes > terms.attachment_bytes_max {
@@ -111,7 +119,7 @@ fn content(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, g
     }
     if channel == Channel::Sms {
         // An SMS has no length limit, only segments: their price is the limit.
-        if profile.characters == 0 && input.request.content.template.is_none() {
+        if profile.characters == 0 {
             gated.close(Gate::Content, "there is no text for an SMS");
         }
     } else if let Some(most) = terms.max_length.filter(|most| profile.characters > *most) {
@@ -130,7 +138,7 @@ fn money(
 ) {
     let (budget, priority) = (&policy.budget, situation.priority);
     let cost = views::cost(policy, input, channel);
-    let price = match (channel, input.profile.segments) {
+    let price = match (channel, input.words.channels.sms.segments) {
         (Channel::Sms, segments @ 2..) => format!("{segments} segments, {cost} EUR"),
         _ => format!("{cost} EUR"),
     };

@@ -13,11 +13,12 @@ use crate::{
         channel::{Channel, PerChannel},
         decision::Decision,
         facts::Facts,
-        message::{ContentProfile, MessageRequest, Priority},
+        message::{MessageRequest, Priority},
     },
     policy::{
         bundle::{Bundle, Opinion, StrategyChoice},
         settings::StrategyRule,
+        template::Words,
         view::{ChannelView, MessageView},
     },
 };
@@ -39,11 +40,12 @@ use timing::Timing;
 /// All that a decision depends on, beside the bundle.
 #[derive(Clone, Debug)]
 pub struct DecisionInput<'a> {
-    /// Of the content only the template's name is read here: the rest is in `profile`.
+    /// Of the content only the template's name is read here: the rest is in `words`.
     pub request: &'a MessageRequest,
     /// `address::read_contacts` with the tenant's region.
     pub contacts: &'a PerChannel<Contact>,
-    pub profile: ContentProfile,
+    /// What would go on each channel, measured.
+    pub words: &'a Words,
     pub facts: &'a Facts,
     pub at: DateTime<Utc>,
     pub variant: Option<&'a str>,

@@ -116,6 +116,6 @@ fn hop(
             .filter(|at| place(channel).is_some_and(|here| *at > here))
             .and_then(|at| u16::try_from(at).ok()),
         on_unknown: policy.on_unknown[channel],
-        rendered: None,
+        rendered: input.words.rendering.as_ref().and_then(|rendering| rendering.forms[channel].clone()),
     })
 }

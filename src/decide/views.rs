@@ -24,7 +24,7 @@ pub fn message(
     timing: &Timing,
     priority: Priority,
 ) -> MessageView {
-    let (request, profile) = (input.request, input.profile);
+    let (request, profile) = (input.request, input.words.message);
     MessageView {
         kind: request.kind,
         priority,
@@ -75,7 +75,7 @@ pub fn channel(
 /// What the message costs on a channel: for SMS by the segment.
 pub fn cost(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel) -> MicroEuros {
     let each = policy.channels[channel].cost;
-    if channel == Channel::Sms { each.times(input.profile.segments.max(1)) } else { each }
+    if channel == Channel::Sms { each.times(input.words.channels.sms.segments.max(1)) } else { each }
 }
 
 /// Seconds until it is usually delivered.

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     breaker::Permit,
-    gates::{at_budget_limit, before_attempt, before_terms},
+    gates::{at_budget_limit, before_attempt, before_terms, held_by_pause},
     machine::{Standing, after_attempt, after_silence, poll_at, stopped, when_down, without_attempt},
     terms::AttemptTerms,
     worker::{LEASE_MARGIN_SECONDS, Worker},
@@ -26,15 +26,15 @@ use crate::{
         time::parse_time_zone,
     },
     failpoint,
-    store::{Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, StoreError},
+    store::{Claimed, Due, Intent, IntentRecord, OpenAttempt, PauseKind, Result, StoreError, paused_words},
 };
 
 /// A driver ends its last step itself; this much later we stop waiting for one that does not.
 const DRIVER_GRACE: Duration = Duration::from_secs(2);
 /// Messages that wait for one driver do not all come back in the same second, but over this many.
 const SPREAD_SECONDS: f64 = 20.0;
-/// How long a message waits where a pause or the retry budget holds it, in seconds.
-const PAUSED_SECONDS: i64 = 30;
+/// How long a message waits where a pause or the retry budget holds it, in seconds. The end of a pause wakes it.
+const PAUSED_SECONDS: i64 = 300;
 const OVER_RETRY_BUDGET_SECONDS: i64 = 5;
 
 /// An attempt about to be made.
@@ -73,8 +73,12 @@ impl Worker {
             return self.advance(&claimed, &next).await;
         }
         let Some(hop) = standing.current() else { return Ok(()) };
-        let terms = self.terms.as_ref().map(|terms| terms.of(&claimed, hop, now)).unwrap_or_default();
-        let paused = now + TimeDelta::seconds(PAUSED_SECONDS);
+        let mut terms = self.terms.as_ref().map(|terms| terms.of(&claimed, hop, now)).unwrap_or_default();
+        let tenant = &claimed.request.tenant;
+        if let Some(why) = claimed.pauses.of_tenant(tenant) {
+            terms.paused = Some(paused_words(PauseKind::Tenant, tenant.as_str(), why));
+        }
+        let paused = now + TimeDelta::seconds(PAUSED_SECONDS) + self.spread();
         if let Some(next) = before_terms(&standing, &terms, paused, now) {
             return self.advance(&claimed, &next).await;
         }
@@ -118,6 +122,14 @@ impl Worker {
         let first = after.map_or(0, |at| (at + 1) % drivers.len());
         let (mut soonest, mut why) = (None, String::new());
         for driver in drivers.iter().cycle().skip(first).take(drivers.len()) {
+            if let Some(reason) = claimed.pauses.of_driver(driver.name()) {
+                let until = now + TimeDelta::seconds(PAUSED_SECONDS);
+                if soonest.is_none_or(|at| until < at) {
+                    why = paused_words(PauseKind::Driver, driver.name(), reason);
+                    soonest = Some(until);
+                }
+                continue;
+            }
             match self.breakers.permit(driver.credential(), hop.from.as_deref(), now) {
                 Ok(permit) => {
                     let retry = claimed.attempts_on_hop > 0;
@@ -237,6 +249,10 @@ impl Worker {
             }
             Ok(Intent::Suppressed(why) | Intent::TooDear(why)) => {
                 without_attempt(&standing, now, why, Status::Skipped)
+            }
+            Ok(Intent::Paused(why)) => {
+                let paused = now + TimeDelta::seconds(PAUSED_SECONDS) + self.spread();
+                held_by_pause(&standing, why, paused)
             }
             Ok(Intent::TooOften(why)) => stopped(&standing, Status::Skipped, &why),
             Ok(Intent::OverBudget { reason, monthly, waits }) => {

@@ -62,12 +62,15 @@ pub fn before_terms(
     now: DateTime<Utc>,
 ) -> Option<Next> {
     if let Some(why) = &terms.paused {
-        // Looked at once more when the deadline is over: then it expires.
-        let at = paused_until.min(standing.plan.deadline + chrono::TimeDelta::seconds(1));
-        return Some(Next::HoldUntil { at, reason: format!("paused by an operator: {why}") });
+        return Some(held_by_pause(standing, why.clone(), paused_until));
     }
     let why = terms.refused.as_ref()?;
     Some(without_attempt(standing, now, why.clone(), Status::Skipped))
+}
+
+/// A pause in force: looked at once more when the deadline is over, and then it expires.
+pub fn held_by_pause(standing: &Standing<'_>, reason: String, paused_until: DateTime<Utc>) -> Next {
+    Next::HoldUntil { at: paused_until.min(standing.plan.deadline + chrono::TimeDelta::seconds(1)), reason }
 }
 
 /// What follows where a budget is used up: a wait for the tenant's next day or month where the policy wants that and

@@ -123,7 +123,7 @@ pub const BUCKETS: usize = 45;
 /// The longest delivery time of a bucket, in milliseconds; the last one has none.
 pub fn bucket_end(bucket: usize) -> i64 {
     let octave = 250_i64 << (bucket / 2);
-    if bucket % 2 == 0 { octave } else { octave * 14_142 / 10_000 }
+    if bucket.is_multiple_of(2) { octave } else { octave * 14_142 / 10_000 }
 }
 
 /// The counter of a bucket of delivery times.

@@ -227,6 +227,11 @@ uuid_id! {
     BroadcastId, "bc_"
 }
 
+uuid_id! {
+    /// One act of an operator: `act_` and a UUIDv7 in hex.
+    ActId, "act_"
+}
+
 impl MessageId {
     /// Not above any id made at that moment or later, and above every one made in an earlier millisecond: a bound
     /// for ids by age.

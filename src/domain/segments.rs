@@ -74,12 +74,23 @@ mod tests {
             // 153 is odd: an escaped character never straddles two segments, so 76 fit in each.
             ("€".repeat(153), Encoding::Gsm7, 3),
             ("éèàùÇ".to_owned(), Encoding::Gsm7, 1),
+            // Escaped characters take two septets each: 159 and one are 161.
+            (format!("{}{{", "a".repeat(158)), Encoding::Gsm7, 1),
+            (format!("{}{{", "a".repeat(159)), Encoding::Gsm7, 2),
+            ("^{}\\[~]|€\u{c}".repeat(8), Encoding::Gsm7, 1),
+            (format!("{}[{}", "a".repeat(152), "a".repeat(152)), Encoding::Gsm7, 3),
             ("ç".repeat(70), Encoding::Ucs2, 1),
+            ("ê".repeat(134), Encoding::Ucs2, 2),
+            ("œ".repeat(135), Encoding::Ucs2, 3),
             ("ê".repeat(71), Encoding::Ucs2, 2),
             (format!("’{}", "a".repeat(69)), Encoding::Ucs2, 1),
             ("😀".repeat(35), Encoding::Ucs2, 1),
             ("😀".repeat(36), Encoding::Ucs2, 2),
             ("😀".repeat(67), Encoding::Ucs2, 3),
+            // 67 is odd: a surrogate pair never straddles two segments.
+            (format!("{}😀", "ç".repeat(66)), Encoding::Ucs2, 1),
+            (format!("{}😀{}", "ç".repeat(66), "ç".repeat(66)), Encoding::Ucs2, 3),
+            ("\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}".repeat(9), Encoding::Ucs2, 2),
         ] {
             assert_eq!(segments(&text), (encoding, expected), "{} x {:?}", text.len(), text.chars().next());
         }

@@ -27,8 +27,11 @@ use crate::{
         time::Clock,
     },
     failpoint,
-    policy::bundle::Bundle,
-    request::Asked,
+    policy::{
+        bundle::Bundle,
+        template::{DataFault, Need, Words},
+    },
+    request::{Asked, Fault},
     store::{Acceptance, KnownFacts, Store, StoreError},
 };
 
@@ -81,9 +84,9 @@ pub enum SubmitError {
     UnknownTenant(TenantId),
     #[error("no variant {name:?} in the tenant's policy (it has: {})", known.join(", "))]
     UnknownVariant { name: String, known: Vec<String> },
-    /// There is no template of that name to render, and no body to send instead.
-    #[error("no template {0:?}")]
-    UnknownTemplate(String),
+    /// The template that it names cannot be rendered for it: it is unknown, or data is missing.
+    #[error("{}", .0.iter().map(|f| format!("{}: {}", f.pointer, f.detail)).collect::<Vec<_>>().join("; "))]
+    Content(Vec<Fault>),
     /// Kept as `skipped` or `expired`, with its reasons.
     #[error("no channel may be used")]
     NoChannel { record: Box<MessageRecord>, replayed: bool },
@@ -102,6 +105,7 @@ struct Patience<'a> {
 /// Everything that one decision was made from, so that explaining and planning use the same.
 struct Decided {
     bundle: Arc<Bundle>,
+    words: Words,
     contacts: PerChannel<Contact>,
     facts: Facts,
     at: DateTime<Utc>,
@@ -116,7 +120,7 @@ impl Decided {
         DecisionInput {
             request,
             contacts: &self.contacts,
-            profile: request.content.profile(),
+            words: &self.words,
             facts: &self.facts,
             at: self.at,
             variant: self.variant.as_deref(),
@@ -128,7 +132,8 @@ impl Decided {
 impl Orchestrator {
     /// Decides without keeping or sending anything.
     pub async fn preview(&self, asked: &Asked) -> Result<Preview, SubmitError> {
-        let decided = self.decide(asked, asked.at.unwrap_or_else(|| self.clock.now())).await?;
+        let at = asked.at.unwrap_or_else(|| self.clock.now());
+        let decided = self.decide(asked, at, Need::Measure).await?;
         let explanation = asked.explain.then(|| {
             let input = decided.input(&asked.request);
             let mut explanation = decide::explanation::explain(&decided.bundle, &input, &decided.decision);
@@ -178,6 +183,7 @@ impl Orchestrator {
             Acceptance::Duplicate(first) => return self.replay(&tenant, first, &patience).await,
             Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
         }
+        self.bell.ring_change(id);
         if !chosen {
             let record = Box::new(self.look(&tenant, id).await?);
             return Err(SubmitError::NoChannel { record, replayed: false });
@@ -217,6 +223,7 @@ impl Orchestrator {
             Acceptance::Duplicate(first) => return Ok(RowOutcome::Repeated(first)),
             Acceptance::KeyReused(first) => return Err(SubmitError::KeyReused(first)),
         }
+        self.bell.ring_change(id);
         self.bell.ring_due();
         Ok(RowOutcome::Kept { id, status, decision })
     }
@@ -229,15 +236,7 @@ impl Orchestrator {
         now: DateTime<Utc>,
         broadcast: Option<(BroadcastId, u32)>,
     ) -> Result<NewMessage, SubmitError> {
-        let content = &asked.request.content;
-        if let Some(template) = &content.template
-            && content.body.is_empty()
-            && content.html.is_none()
-        {
-            self.tenant(&self.policies.current(), &asked.request.tenant)?;
-            return Err(SubmitError::UnknownTemplate(template.clone()));
-        }
-        let decided = self.decide(&asked, now).await?;
+        let decided = self.decide(&asked, now, Need::Send).await?;
         let plan = decide::plan(&decided.bundle, &decided.input(&asked.request), &decided.decision);
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
         let policy = decided.bundle.policy();
@@ -257,7 +256,7 @@ impl Orchestrator {
     }
 
     /// One generation, one instant and one reading of the facts serve the whole decision.
-    async fn decide(&self, asked: &Asked, at: DateTime<Utc>) -> Result<Decided, SubmitError> {
+    async fn decide(&self, asked: &Asked, at: DateTime<Utc>, need: Need) -> Result<Decided, SubmitError> {
         let request = &asked.request;
         let generation = self.policies.current();
         let bundle = self.tenant(&generation, &request.tenant)?;
@@ -268,6 +267,8 @@ impl Orchestrator {
             Some(name) => Some(name.clone()),
             None => decide::assign_variant(&bundle, &request.recipient).map(str::to_owned),
         };
+        let words = Words::of(&bundle, request, need)
+            .map_err(|faults| SubmitError::Content(faults.into_iter().map(fault).collect()))?;
         let contacts = read_contacts(&request.contacts, bundle.policy().region);
         let facts = match &asked.facts {
             Some(facts) => facts.clone(),
@@ -276,7 +277,7 @@ impl Orchestrator {
         let input = DecisionInput {
             request,
             contacts: &contacts,
-            profile: request.content.profile(),
+            words: &words,
             facts: &facts,
             at,
             variant: variant.as_deref(),
@@ -288,7 +289,8 @@ impl Orchestrator {
         let decision = decide::decide(&bundle, &input);
         failpoint::hit("route.eval_end");
         let took = started.elapsed();
-        Ok(Decided { generation: generation.number, bundle, contacts, facts, at, variant, decision, took })
+        let generation = generation.number;
+        Ok(Decided { generation, bundle, words, contacts, facts, at, variant, decision, took })
     }
 
     fn tenant(&self, generation: &Generation, tenant: &TenantId) -> Result<Arc<Bundle>, SubmitError> {
@@ -407,6 +409,11 @@ fn first_status(decision: &Decision, plan: Option<&Plan>, now: DateTime<Utc>) ->
         Some(late) => (Status::Expired, late.gates.first().map(|g| g.reason.clone())),
         None => (Status::Skipped, Some("no channel may be used".into())),
     }
+}
+
+fn fault(found: DataFault) -> Fault {
+    let DataFault { pointer, detail, hint } = found;
+    Fault { pointer, detail, hint }
 }
 
 /// The names that a request may choose from, for the words that refuse another.

@@ -23,6 +23,7 @@ use super::{
     },
     environment,
     strategy::Strategy,
+    template::Template,
 };
 use crate::domain::ids::{CriterionName, PolicyVersion, TenantId};
 
@@ -43,6 +44,8 @@ pub struct BundleSources {
     pub own: Arc<SourceFile>,
     /// The scripts in force: `criteria/*.rhai`, each replaced by the tenant's own of the same name.
     pub criteria: Vec<Arc<SourceFile>>,
+    /// The templates in force: `templates/*.toml`, each replaced by the tenant's own of the same name.
+    pub templates: Vec<Arc<SourceFile>>,
     /// `tests/*.toml` files that hold at least one test naming this tenant (they count in the version).
     pub tests: Vec<Arc<SourceFile>>,
 }
@@ -62,20 +65,48 @@ pub struct Assembled {
 /// compiled scripts. What no bundle uses any more is let go.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    scripts: Mutex<Scripts>,
+    scripts: Mutex<Shared<Criterion>>,
+    templates: Mutex<Shared<Template>>,
     inherited: Mutex<Option<Arc<Inherited>>>,
     /// The operator's drivers, by name; none: they are not known here.
     drivers: Option<Vec<String>>,
 }
 
-/// A script's name, its file and the SHA-256 of its text.
-type ScriptKey = (CriterionName, String, [u8; 32]);
+/// A file's path and the SHA-256 of its bytes.
+type FileKey = (String, [u8; 32]);
 
-#[derive(Debug, Default)]
-struct Scripts {
-    compiled: HashMap<ScriptKey, Weak<Criterion>>,
+/// What was compiled from a file, for as long as a bundle uses it.
+#[derive(Debug)]
+struct Shared<T> {
+    compiled: HashMap<FileKey, Weak<T>>,
     /// Entries beyond which the dead ones are swept out.
     sweep_at: usize,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { compiled: HashMap::new(), sweep_at: 64 }
+    }
+}
+
+/// What is shared of this very file, or what `compile` makes of it. The lock is not held meanwhile.
+fn shared<T>(
+    kept: &Mutex<Shared<T>>,
+    file: &SourceFile,
+    compile: impl FnOnce() -> Result<T, Vec<Diagnostic>>,
+) -> Result<Arc<T>, Vec<Diagnostic>> {
+    let key = (file.path.clone(), sha256(&file.bytes));
+    if let Some(known) = locked(kept).compiled.get(&key).and_then(Weak::upgrade) {
+        return Ok(known);
+    }
+    let fresh = Arc::new(compile()?);
+    let mut kept = locked(kept);
+    kept.compiled.insert(key, Arc::downgrade(&fresh));
+    if kept.compiled.len() > kept.sweep_at {
+        kept.compiled.retain(|_, one| one.strong_count() > 0);
+        kept.sweep_at = (kept.compiled.len() * 2).max(64);
+    }
+    Ok(fresh)
 }
 
 /// What all tenants have in common.
@@ -108,16 +139,19 @@ impl Assembler {
 
         let (names, criteria) = self.criteria(&sources.criteria, &mut faults);
         faults.extend(checks::errors(&merged, &names));
+        let templates = self.templates(&sources.templates, &mut faults);
         let strategies = compile_strategies(&merged.strategies(), &mut faults);
         let policy = policy::build(&merged, &names).map_err(|missing| faults.extend(missing)).ok();
         let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(in_order(faults)) };
 
         let mut warnings = remarks::warnings(&merged, &policy, &names, self.drivers.as_deref());
         warnings.extend(criteria.iter().flat_map(|c| c.warnings().iter().cloned()));
+        warnings.extend(templates.values().flat_map(|t| t.warnings().iter().cloned()));
         let version = version(sources, environment, &merged);
         let origins = Origins::new(Arc::clone(&inherited.origins), &merged);
         let bundle = Bundle::new(sources.tenant.clone(), version, policy, criteria, strategies);
-        Ok(Assembled { bundle: bundle.with_origins(origins), warnings: in_order(warnings) })
+        let bundle = bundle.with_origins(origins).with_templates(templates);
+        Ok(Assembled { bundle, warnings: in_order(warnings) })
     }
 
     /// default.toml and the environment, read once for as long as they stay the same.
@@ -167,20 +201,30 @@ impl Assembler {
 
     /// A script compiled, or the one compiled before from the same text.
     fn criterion(&self, name: CriterionName, file: &SourceFile) -> Result<Arc<Criterion>, Vec<Diagnostic>> {
-        let key = (name, file.path.clone(), sha256(&file.bytes));
-        if let Some(known) = locked(&self.scripts).compiled.get(&key).and_then(Weak::upgrade) {
-            return Ok(known);
+        shared(&self.scripts, file, || {
+            let source = std::str::from_utf8(&file.bytes).map_err(|error| vec![not_utf8(file, error)])?;
+            Criterion::compile(name, &file.path, source.strip_prefix('\u{feff}').unwrap_or(source))
+        })
+    }
+
+    /// Those of the templates that compile, by id.
+    fn templates(
+        &self,
+        files: &[Arc<SourceFile>],
+        faults: &mut Vec<Diagnostic>,
+    ) -> BTreeMap<String, Arc<Template>> {
+        let mut compiled = BTreeMap::new();
+        for file in files {
+            let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+            let id = name.strip_suffix(".toml").unwrap_or(name);
+            match shared(&self.templates, file, || Template::compile(id, file)) {
+                Ok(template) => {
+                    compiled.insert(id.to_owned(), template);
+                }
+                Err(found) => faults.extend(found),
+            }
         }
-        let source = std::str::from_utf8(&file.bytes).map_err(|error| vec![not_utf8(file, error)])?;
-        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        let criterion = Arc::new(Criterion::compile(key.0.clone(), &file.path, source)?);
-        let mut scripts = locked(&self.scripts);
-        scripts.compiled.insert(key, Arc::downgrade(&criterion));
-        if scripts.compiled.len() > scripts.sweep_at.max(64) {
-            scripts.compiled.retain(|_, kept| kept.strong_count() > 0);
-            scripts.sweep_at = scripts.compiled.len() * 2;
-        }
-        Ok(criterion)
+        compiled
     }
 
     /// How many compiled scripts are in use.
@@ -261,7 +305,7 @@ fn version(sources: &BundleSources, environment: &PolicyEnvironment, merged: &Me
     add(b"channel-orchestrator policy 1");
     add(sources.tenant.as_str().as_bytes());
     let mut files: Vec<&SourceFile> = vec![&sources.default, &sources.own];
-    files.extend(sources.criteria.iter().chain(&sources.tests).map(Arc::as_ref));
+    files.extend(sources.criteria.iter().chain(&sources.templates).chain(&sources.tests).map(Arc::as_ref));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     add(&(files.len() as u64).to_be_bytes());
     for file in files {

@@ -10,6 +10,7 @@ use super::{
     document::origin::{Origin, Origins},
     settings::TenantPolicy,
     strategy::Strategy,
+    template::Template,
     verdict::{ScriptFailure, Verdict},
     view::{ChannelView, MessageView},
 };
@@ -29,6 +30,8 @@ pub struct Bundle {
     weights: Vec<f64>,
     variant_weights: BTreeMap<String, Vec<f64>>,
     origins: Origins,
+    /// By id.
+    templates: BTreeMap<String, Arc<Template>>,
 }
 
 /// What one criterion said of one channel, or why it said nothing.
@@ -67,12 +70,23 @@ impl Bundle {
             })
             .collect();
         let origins = Origins::default();
-        Self { tenant, version, policy, criteria, strategies, weights, variant_weights, origins }
+        let templates = BTreeMap::new();
+        Self { tenant, version, policy, criteria, strategies, weights, variant_weights, origins, templates }
     }
 
     /// With the places that its values came from.
     pub fn with_origins(self, origins: Origins) -> Self {
         Self { origins, ..self }
+    }
+
+    /// With its templates, by id.
+    pub fn with_templates(self, templates: BTreeMap<String, Arc<Template>>) -> Self {
+        Self { templates, ..self }
+    }
+
+    /// By id.
+    pub fn templates(&self) -> &BTreeMap<String, Arc<Template>> {
+        &self.templates
     }
 
     /// Where the value of a dotted key (`quiet_hours.start`) came from.

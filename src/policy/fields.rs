@@ -114,9 +114,18 @@ pub const MESSAGE: &[Field<MessageView>] = &[
     field("tags", Texts, "the caller's tags", |m| Value::Texts(&m.tags)),
     field("origin", words!(Origin), "what made the message", |m| Value::Text(m.origin.as_str())),
     field("locale", Text, "the recipient's language, such as \"fr\"", |m| Value::Text(&m.locale)),
-    field("length", Integer, "characters of the body; html does not count", |m| Value::Integer(m.length)),
-    field("segments", Integer, "SMS that the body takes", |m| Value::Integer(m.segments)),
-    field("has_html", Bool, "there is an html body", |m| Value::Bool(m.has_html)),
+    field(
+        "length",
+        Integer,
+        "characters of the body, or of a template's SMS form; html does not count",
+        |m| Value::Integer(m.length),
+    ),
+    field("segments", Integer, "SMS that the body, or a template's SMS form, takes", |m| {
+        Value::Integer(m.segments)
+    }),
+    field("has_html", Bool, "there is an html body, or a template has one and no SMS form", |m| {
+        Value::Bool(m.has_html)
+    }),
     field("has_attachments", Bool, "there are attachments", |m| Value::Bool(m.has_attachments)),
     field("attachment_bytes", Integer, "bytes of all attachments", |m| Value::Integer(m.attachment_bytes)),
     field("quiet", Bool, "it is in the recipient's quiet hours now", |m| Value::Bool(m.quiet)),

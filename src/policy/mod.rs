@@ -1,7 +1,8 @@
-//! What the criteria say, and what each tenant makes of it: scripts and TOML, compiled and checked into bundles.
+//! What the criteria say, and what each tenant makes of it: scripts, TOML and templates, compiled and checked
+//! into bundles.
 //!
 //! Takes texts, gives bundles or every fault at once. It reads no folder (`bundles` does) and decides nothing
-//! (`decide` does). The only place that knows Rhai.
+//! (`decide` does). The only place that knows Rhai and minijinja.
 
 pub mod assemble;
 pub mod bundle;
@@ -17,5 +18,6 @@ pub mod script_check;
 pub mod settings;
 pub mod shipped;
 pub mod strategy;
+pub mod template;
 pub mod verdict;
 pub mod view;

@@ -1,4 +1,5 @@
-//! The policies that the program ships with, built into the binary: default.toml and the nine criteria.
+//! The policies that the program ships with, built into the binary: default.toml, the nine criteria and the
+//! templates.
 //!
 //! They stand in for a policies folder that has none, and are what a first start writes to a folder of its own.
 //! The same files are in the repository's `policies/`.
@@ -6,6 +7,7 @@
 use std::sync::Arc;
 
 use super::{assemble::SourceFile, settings::RetentionPolicy};
+use crate::domain::address::Region;
 
 macro_rules! criteria {
     ($($name:literal),+ $(,)?) => {
@@ -40,6 +42,39 @@ pub fn criteria() -> Vec<Arc<SourceFile>> {
     CRITERIA.iter().map(|(path, text)| file(path, text)).collect()
 }
 
+macro_rules! templates {
+    ($($id:literal),+ $(,)?) => {
+        [$((
+            concat!("templates/", $id, ".toml"),
+            include_str!(concat!("../../policies/templates/", $id, ".toml")),
+        )),+]
+    };
+}
+
+const TEMPLATES: &[(&str, &str)] = &templates![
+    "APPOINTMENT_CANCELLED",
+    "APPOINTMENT_CONFIRMATION",
+    "APPOINTMENT_REMINDER",
+    "APPOINTMENT_REMINDER_24H",
+    "APPOINTMENT_REMINDER_2H",
+    "APPOINTMENT_REMINDER_30MIN",
+    "APPOINTMENT_RESCHEDULED",
+    "CONTRACT",
+    "DOCUMENT",
+    "NEWSLETTER",
+    "NEW_PROPERTY_ALERT",
+    "NPS_SURVEY",
+    "POST_APPOINTMENT_SURVEY",
+    "PRICE_DROP_ALERT",
+    "URGENT_PROPERTY_AVAILABLE",
+    "WELCOME_EMAIL",
+];
+
+/// The templates, by id.
+pub fn templates() -> Vec<Arc<SourceFile>> {
+    TEMPLATES.iter().map(|(path, text)| file(path, text)).collect()
+}
+
 /// What `default.toml` keeps, for tenants of whom only messages are left.
 pub fn retention() -> RetentionPolicy {
     let table: toml::Table = DEFAULT.parse().unwrap_or_default();
@@ -48,6 +83,13 @@ pub fn retention() -> RetentionPolicy {
         days.and_then(|days| u32::try_from(days).ok()).unwrap_or(u32::MAX)
     };
     RetentionPolicy { content_days: days("content_days"), message_days: days("message_days") }
+}
+
+/// What `default.toml` reads national numbers with, for tenants of whom only messages are left.
+pub fn region() -> Option<Region> {
+    let table: toml::Table = DEFAULT.parse().unwrap_or_default();
+    let code = table.get("region").and_then(toml::Value::as_str);
+    code.and_then(Region::parse)
 }
 
 fn file(path: &str, text: &str) -> Arc<SourceFile> {
@@ -60,7 +102,8 @@ mod tests {
     use crate::domain::ids::CriterionName;
 
     #[test]
-    fn the_shipped_retention_is_read_from_its_file() {
+    fn the_shipped_retention_and_region_are_read_from_their_file() {
+        assert_eq!(region(), Region::parse("FR"));
         assert_eq!(retention(), RetentionPolicy { content_days: 90, message_days: 400 });
     }
 

@@ -17,7 +17,7 @@ pub struct MessageView {
     pub tags: Vec<String>,
     pub origin: Origin,
     pub locale: String,
-    /// Unicode scalar values of the body.
+    /// Unicode scalar values of the body; of the SMS form where a template has one.
     pub length: i64,
     pub segments: i64,
     pub has_html: bool,

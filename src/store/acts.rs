@@ -10,6 +10,7 @@ use super::{
     Cancelled, Result, SqlStore,
     database::{Fault, Link, values},
     evidence::{Adopted, Evidence, adopt},
+    operate::Logged,
     queue::event,
     rows,
     writer::Operation,
@@ -17,7 +18,7 @@ use super::{
 use crate::domain::{
     delivery::Status,
     figures::Mark,
-    ids::{AttemptId, MessageId, TenantId},
+    ids::{ActId, AttemptId, MessageId, TenantId},
 };
 
 /// What is sent once more by hand gets at least this long.
@@ -102,7 +103,7 @@ impl Acts for SqlStore {
         by: &By,
         now: DateTime<Utc>,
     ) -> Result<Acted> {
-        let doing = Doing { tenant: tenant.cloned(), id, act, by: by.clone(), now };
+        let doing = Doing { tenant: tenant.cloned(), id, logged: ActId::new(), act, by: by.clone(), now };
         self.writer()?.run(doing).await
     }
 }
@@ -110,6 +111,8 @@ impl Acts for SqlStore {
 struct Doing {
     tenant: Option<TenantId>,
     id: MessageId,
+    /// Its line in the log.
+    logged: ActId,
     act: Act,
     by: By,
     now: DateTime<Utc>,
@@ -119,6 +122,21 @@ impl Operation for Doing {
     type Answer = Acted;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Acted, Fault> {
+        let acted = self.done(link).await?;
+        if acted == Acted::Done {
+            let owner = link.row("SELECT tenant FROM messages WHERE id = $1", values![self.id]).await?;
+            let owner = owner.map(|row| row.text(0)).transpose()?.unwrap_or_default();
+            let (act, target) = (self.act.as_str(), self.id.to_string());
+            let (tenant, by) = (owner.as_str(), &self.by);
+            let logged = Logged { id: self.logged, act, target: &target, tenant, by, now: self.now };
+            logged.write(link).await?;
+        }
+        Ok(acted)
+    }
+}
+
+impl Doing {
+    async fn done(&self, link: &mut Link<'_>) -> Result<Acted, Fault> {
         let tenant = self.tenant.as_ref();
         if self.act == Act::Cancel {
             return Ok(match cancel(link, tenant, self.id, Some(&self.by), self.now).await? {
@@ -145,9 +163,7 @@ impl Operation for Doing {
         event(link, &self.id.to_string(), self.now, told, Some(&self.by.words())).await?;
         Ok(Acted::Done)
     }
-}
 
-impl Doing {
     async fn resend(&self, link: &mut Link<'_>) -> Result<u64, Fault> {
         let sql = "UPDATE messages SET status = 'queued', status_reason = NULL, due_at = $2, \
                    deadline = CASE WHEN deadline > $3 THEN deadline ELSE $3 END, possible_duplicate = 1, \

@@ -11,6 +11,7 @@ use super::{
     engagement,
     evidence::is_owned_by_another,
     limits::{self, Bearer},
+    operate,
     refusals::{self, Asked, Refusal},
     rows,
     steps::{Step, look_again},
@@ -115,6 +116,9 @@ impl Operation for RecordIntent {
         };
         if let Some(reason) = refusals::refusal(link, &asked).await? {
             return Ok(Intent::Suppressed(reason));
+        }
+        if let Some(why) = operate::held(link, &self.tenant, &intent.driver).await? {
+            return Ok(Intent::Paused(why));
         }
         if let Some(refused) = limits::reached(link, &self.bearer(), &intent.limits).await? {
             return Ok(refused);

@@ -105,7 +105,7 @@ const QUESTIONS: &[Question] = &[
         "I7",
         "accepted once and once more for a resend, an escalation or a person's word; marketing is never resent",
         "SELECT m.id FROM messages m JOIN attempts a ON a.message_id = m.id AND a.status = 'accepted' \
-         AND COALESCE(a.receipt, '') <> 'undelivered' \
+         AND COALESCE(a.receipt, '') <> 'undelivered' AND a.receipt_conflict = 0 \
          GROUP BY m.id, m.resend_used, m.resent_by_hand, m.escalated_from HAVING COUNT(*) > 1 + m.resend_used \
          + m.resent_by_hand + CASE WHEN m.escalated_from IS NULL THEN 0 ELSE 1 END \
          UNION ALL SELECT id FROM messages WHERE resend_used > 0 AND class = 'marketing'",
@@ -137,6 +137,12 @@ const QUESTIONS: &[Question] = &[
                    AND deadline < $1",
         asks_time: true,
     },
+    question(
+        "I11",
+        "a receipt belongs to an attempt of its own message",
+        "SELECT r.message_id FROM receipts r LEFT JOIN attempts a ON a.message_id = r.message_id \
+         AND a.id = r.attempt WHERE a.id IS NULL",
+    ),
     question(
         "I14",
         "everything that was committed stands on its tenant's account",

@@ -26,6 +26,8 @@ use crate::domain::{
 
 /// How long WhatsApp takes free text after the person last wrote.
 const SERVICE_WINDOW: TimeDelta = TimeDelta::hours(24);
+/// The most that is kept of what a person wrote, in characters, and only where it is a proof.
+const PROOF_MAX: usize = 500;
 /// Attempts at one address that are looked through for the senders that a STOP is about.
 const ATTEMPTS_LOOKED_AT: u32 = 200;
 
@@ -220,6 +222,11 @@ impl Operation for Hear {
 }
 
 impl Hear {
+    /// The text that says it, as far as it can matter.
+    fn proof(&self) -> String {
+        self.said.text.chars().take(PROOF_MAX).collect()
+    }
+
     fn channel_word(&self) -> &'static str {
         self.said.channel.as_str()
     }
@@ -281,7 +288,7 @@ impl Hear {
                 source: "inbound",
                 noted_by: self.from.tenant.as_str().to_owned(),
                 noted_driver: self.from.driver.clone(),
-                proof: Some(self.said.text.chars().take(500).collect()),
+                proof: Some(self.proof()),
                 reference: Some(self.said.provider_message_id.clone()),
                 review,
                 said_at: self.said_at,
@@ -293,6 +300,7 @@ impl Hear {
     }
 
     async fn start(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let proof = self.proof();
         let mut keys = self.refused(link).await?;
         // Twilio's own refusal is known by the sender that it happened to, for one tenant or all.
         keys.extend(self.provider_refusals(link).await?);
@@ -307,7 +315,7 @@ impl Hear {
                 act: "start",
                 source: "inbound",
                 noted_by: self.from.tenant.as_str(),
-                proof: Some(&self.said.text),
+                proof: Some(&proof),
                 reference: Some(&self.said.provider_message_id),
             };
             entry.undo(link).await?;
@@ -437,76 +445,4 @@ impl Operation for NoteBlock {
         entry.undo(link).await?;
         Ok(())
     }
-}
-
-/// A person agreed on paper, on a site, by telephone; or took it back.
-pub(super) struct RecordOptIn {
-    tenant: TenantId,
-    channel: Channel,
-    address: String,
-    source: Option<String>,
-    now: DateTime<Utc>,
-}
-
-impl RecordOptIn {
-    /// No source: taken back.
-    pub(super) fn new(
-        tenant: &TenantId,
-        channel: Channel,
-        address: &Address,
-        source: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Self {
-        let address = address.as_str().to_owned();
-        Self { tenant: tenant.clone(), channel, address, source: source.map(str::to_owned), now }
-    }
-}
-
-impl Operation for RecordOptIn {
-    type Answer = ();
-
-    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
-        let entry = Entry {
-            address: &self.address,
-            channel: self.channel,
-            sender: "",
-            tenant: self.tenant.as_str(),
-            at: self.now,
-            noted_at: self.now,
-            act: if self.source.is_some() { "opt_in" } else { "opt_in_withdrawn" },
-            source: "api",
-            noted_by: self.tenant.as_str(),
-            proof: self.source.as_deref(),
-            reference: None,
-        };
-        entry.write(link).await?;
-        let Some(source) = self.source.as_deref() else {
-            let sql = "UPDATE contacts SET opted_in_at = NULL, opted_in_source = NULL \
-                       WHERE address = $1 AND channel = $2 AND tenant = $3";
-            link.run(sql, values![self.address.as_str(), self.channel, &self.tenant]).await?;
-            return Ok(());
-        };
-        let sql = "INSERT INTO contacts (address, channel, sender, tenant, opted_in_at, opted_in_source) \
-                   VALUES ($1, $2, '', $3, $4, $5) ON CONFLICT (address, channel, sender, tenant) DO UPDATE SET \
-                   opted_in_at = excluded.opted_in_at, opted_in_source = excluded.opted_in_source";
-        link.run(sql, values![self.address.as_str(), self.channel, &self.tenant, self.now, source]).await?;
-        Ok(())
-    }
-}
-
-/// Part of an erasure: that the person wrote to the tenant, and what they wrote of.
-pub(super) async fn forget(
-    link: &mut Link<'_>,
-    tenant: &TenantId,
-    channel: Channel,
-    address: &str,
-) -> Result<(), Fault> {
-    for sql in [
-        "DELETE FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3",
-        // The row stays, so that a replay is known for one; whom it is of does not.
-        "UPDATE inbound SET address = '' WHERE address = $1 AND channel = $2 AND tenant = $3",
-    ] {
-        link.run(sql, values![address, channel, tenant]).await?;
-    }
-    Ok(())
 }

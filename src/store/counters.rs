@@ -179,7 +179,7 @@ impl Counted {
     /// Milliseconds that a message delivered at `at` took.
     fn millis_until(&self, at: DateTime<Utc>, channel: Channel) -> Option<i64> {
         let of_channel = || self.attempts.iter().filter(|(c, ..)| *c == channel);
-        let sent = of_channel().find(|(.., accepted)| *accepted).or_else(|| of_channel().last())?;
+        let sent = of_channel().find(|(.., accepted)| *accepted).or_else(|| of_channel().next_back())?;
         // A provider's clock may be behind ours.
         Some((at - sent.2).max(TimeDelta::zero()).num_milliseconds())
     }

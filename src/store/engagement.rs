@@ -280,7 +280,8 @@ impl Operation for Unsubscribe {
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Option<TenantId>, Fault> {
         let sql = "SELECT m.tenant, a.address FROM messages m JOIN attempts a ON a.message_id = m.id \
-                   WHERE m.id = $1 AND a.channel = 'email' ORDER BY a.number DESC LIMIT 1";
+                   WHERE m.id = $1 AND a.channel = 'email' AND a.address <> '' ORDER BY a.number DESC LIMIT 1";
+        // None also where the address was forgotten: nothing would be refused by refusing nobody.
         let Some(row) = link.row(sql, values![self.message]).await? else { return Ok(None) };
         let tenant = rows::parsed(row.text(0)?, TenantId::parse)?;
         let address = row.text(1)?;

@@ -23,7 +23,7 @@ use crate::domain::{
 const BATCH: u32 = 100;
 
 /// A message of these is needed by nobody any more. `sent` still waits for receipts, which need no words.
-const ENDED: &str =
+pub(super) const ENDED: &str =
     "('sent', 'delivered', 'failed', 'expired', 'skipped', 'cancelled', 'unresolved', 'quarantined')";
 
 /// How long a tenant keeps what; instants before which things go.
@@ -88,7 +88,7 @@ impl Life for SqlStore {
             more: words.full || gone.full,
         };
         if words.moved || gone.moved {
-            let pass = Pass { tenant: tenant.clone(), words, gone, now };
+            let pass = Pass { tenant: tenant.clone(), words, gone, keep, now };
             self.writer()?.run(pass).await?;
         }
         Ok(done)
@@ -153,7 +153,48 @@ struct Pass {
     tenant: TenantId,
     words: Batch,
     gone: Batch,
+    keep: Keep,
     now: DateTime<Utc>,
+}
+
+impl Pass {
+    /// What is kept beside the messages and goes by its own age.
+    async fn beside(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let Keep { words_from, messages_from } = self.keep;
+        for sql in [
+            // The row stays, so that a replay is known for one.
+            "UPDATE inbound SET address = '' WHERE tenant = $1 AND at < $2 AND address <> ''",
+            "DELETE FROM contacts WHERE tenant = $1 AND last_inbound_at < $2 AND opted_in_at IS NULL",
+        ] {
+            link.run(sql, values![&self.tenant, words_from]).await?;
+        }
+        let sql = "SELECT r.broadcast, r.row, r.problem FROM broadcasts b JOIN broadcast_rows r ON r.broadcast = b.id \
+                   WHERE b.tenant = $1 AND b.created_at < $2 AND r.problem IS NOT NULL \
+                   AND r.problem NOT LIKE '%(forgotten)%' LIMIT 1000";
+        for row in link.rows(sql, values![&self.tenant, words_from]).await? {
+            let problem = forget_problem(rows::from_json(&row.text(2)?, "a row's problem")?);
+            let sql = "UPDATE broadcast_rows SET problem = $3 WHERE broadcast = $1 AND row = $2";
+            link.run(sql, values![row.text(0)?, row.int(1)?, problem.to_string()]).await?;
+        }
+        // A job whose rows are all older than any message of it is nobody's any more.
+        for sql in [
+            "DELETE FROM broadcast_rows WHERE broadcast IN \
+             (SELECT id FROM broadcasts WHERE tenant = $1 AND created_at < $2)",
+            "DELETE FROM broadcasts WHERE tenant = $1 AND created_at < $2",
+        ] {
+            link.run(sql, values![&self.tenant, messages_from]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What kind of problem a row had, without the words that quote it.
+fn forget_problem(problem: serde_json::Value) -> serde_json::Value {
+    let kept = |name: &str| problem.get(name).cloned().unwrap_or_default();
+    serde_json::json!({
+        "type": kept("type"), "title": kept("title"), "status": kept("status"), "instance": kept("instance"),
+        "detail": FORGOTTEN, "errors": [],
+    })
 }
 
 impl Operation for Pass {
@@ -164,6 +205,7 @@ impl Operation for Pass {
             forget_words(link, *id, None, self.now).await?;
         }
         remove(link, &self.gone.ids).await?;
+        self.beside(link).await?;
         let sql = "INSERT INTO retention (tenant, words_up_to, messages_up_to) VALUES ($1, $2, $3) \
                    ON CONFLICT (tenant) DO UPDATE SET words_up_to = excluded.words_up_to, \
                    messages_up_to = excluded.messages_up_to";
@@ -207,6 +249,20 @@ pub(super) async fn forget_words(
         let sql = "UPDATE attempts SET error = $3 WHERE message_id = $1 AND number = $2";
         link.run(sql, values![id, row.int(0)?, text]).await?;
     }
+    let sql =
+        "SELECT attempt, kind, provider_at, error FROM receipts WHERE message_id = $1 AND error IS NOT NULL";
+    for row in link.rows(sql, values![id]).await? {
+        let mut error = rows::attempt_error(&row.text(3)?)?;
+        FORGOTTEN.clone_into(&mut error.detail);
+        let text = rows::to_json(&error).map_err(|why| Fault::Corrupt(why.0))?;
+        let sql = "UPDATE receipts SET error = $5 \
+                   WHERE message_id = $1 AND attempt = $2 AND kind = $3 AND provider_at = $4";
+        link.run(sql, values![id, row.text(0)?, row.text(1)?, row.int(2)?, text]).await?;
+    }
+    if erased.is_some() {
+        // Addresses of links may name a person; a mail that is only old keeps working links.
+        link.run("DELETE FROM links WHERE message_id = $1", values![id]).await?;
+    }
     link.run("UPDATE attempts SET address = '' WHERE message_id = $1", values![id]).await?;
     link.run("UPDATE events SET detail = NULL WHERE message_id = $1", values![id]).await?;
     let sql = "UPDATE messages SET status_reason = NULL, ordering_key = NULL, forgotten_at = $2, \
@@ -226,6 +282,8 @@ async fn remove(link: &mut Link<'_>, ids: &[MessageId]) -> Result<(), Fault> {
         ("events", "message_id"),
         ("attempts", "message_id"),
         ("links", "message_id"),
+        ("receipts", "message_id"),
+        ("engagement", "message_id"),
         ("bodies", "message_id"),
         ("messages", "id"),
     ] {

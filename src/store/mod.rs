@@ -28,6 +28,7 @@ mod contacts;
 mod counters;
 mod database;
 mod engagement;
+mod erasure;
 mod evidence;
 mod figures;
 mod files;
@@ -36,6 +37,7 @@ mod knowledge;
 mod life;
 mod limits;
 mod open;
+mod operate;
 mod queue;
 mod receipts;
 mod records;
@@ -55,10 +57,12 @@ pub use broadcasts::{Begun, BroadcastRecord, Broadcasts, NewBroadcast, RowMessag
 pub use caps::Caps;
 pub use contacts::{Contacts, Heard};
 pub use engagement::{Engaged, Engagement};
+pub use erasure::{Erased, Erasures};
 pub use figures::{Alert, DaySpend, Dimension, Figures, FiguresAsked, Numbers};
 pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
+pub use operate::{ActRecord, Operate, Pause, PauseKind, Pauses, paused_words};
 pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use tracking::{KnownLink, Links};
@@ -134,6 +138,8 @@ pub struct Claimed {
     /// The person wrote to this hop's sender within the last 24 hours.
     pub in_service_window: bool,
     pub accepted_at: DateTime<Utc>,
+    /// What operators had paused when it was claimed.
+    pub pauses: Pauses,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
 }
@@ -160,6 +166,8 @@ pub enum Intent {
     TooDear(String),
     /// A budget is used up: of the month or of the day, and whether the next one can be waited for.
     OverBudget { reason: String, monthly: bool, waits: bool },
+    /// An operator paused the tenant or the driver, in words.
+    Paused(String),
     /// The person was written to as often as they may be.
     TooOften(String),
     /// Another holder has it, or it was cancelled.
@@ -359,6 +367,8 @@ pub trait Store:
     + Keys
     + PolicyVersions
     + Acts
+    + Operate
+    + Erasures
     + Receipts
     + Engagement
     + Contacts
@@ -379,6 +389,8 @@ impl<T> Store for T where
         + Keys
         + PolicyVersions
         + Acts
+        + Operate
+        + Erasures
         + Receipts
         + Engagement
         + Contacts

@@ -14,6 +14,7 @@ use super::{
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
     contacts,
     database::{Fault, Link, Row, Value, placeholders, values},
+    operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, give_back, lapsed},
     rows,
     writer::Operation,
@@ -242,6 +243,8 @@ impl SqlStore {
                 Err(fault) => unreadable.push((t.id, t.fence, StoreError::from(fault).to_string())),
             }
         }
+        let pauses = operate::in_force(&mut link).await?;
+        claimed.iter_mut().for_each(|claim| claim.pauses = pauses.clone());
         echoes(&mut link, &mut claimed).await?;
         service_windows(&mut link, &mut claimed, now).await?;
         Ok((claimed, unreadable))
@@ -317,6 +320,7 @@ impl Taken {
             echoes: Vec::new(),
             in_service_window: false,
             accepted_at: self.accepted_at,
+            pauses: operate::Pauses::default(),
             last_attempt,
         }
     }

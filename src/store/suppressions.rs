@@ -9,9 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Result, SqlStore,
-    contacts::{self, RecordOptIn},
     database::{Fault, Link, Row, Value, values},
-    refusals::{self, Lift, Refusal},
+    refusals::{self, Entry, Lift, Refusal},
     rows,
     writer::Operation,
 };
@@ -254,12 +253,13 @@ impl Suppressions for SqlStore {
     }
 }
 
-struct Forget {
-    tenant: TenantId,
-    channel: Channel,
-    address: String,
+/// One address that is erased, alone or with the person whose it is.
+pub(super) struct Forget {
+    pub(super) tenant: TenantId,
+    pub(super) channel: Channel,
+    pub(super) address: String,
     /// Used if this is the first erasure.
-    new_salt: String,
+    pub(super) new_salt: String,
 }
 
 impl Operation for Forget {
@@ -291,6 +291,78 @@ impl Operation for Forget {
         let sql =
             "DELETE FROM consent_log WHERE address = $1 AND channel = $2 AND (tenant = $3 OR noted_by = $3)";
         link.run(sql, values![self.address.as_str(), self.channel, &self.tenant]).await?;
-        contacts::forget(link, &self.tenant, self.channel, &self.address).await
+        forget_contact(link, &self.tenant, self.channel, &self.address).await
     }
+}
+
+/// A person agreed on paper, on a site, by telephone; or took it back.
+struct RecordOptIn {
+    tenant: TenantId,
+    channel: Channel,
+    address: String,
+    source: Option<String>,
+    now: DateTime<Utc>,
+}
+
+impl RecordOptIn {
+    /// No source: taken back.
+    fn new(
+        tenant: &TenantId,
+        channel: Channel,
+        address: &Address,
+        source: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let address = address.as_str().to_owned();
+        Self { tenant: tenant.clone(), channel, address, source: source.map(str::to_owned), now }
+    }
+}
+
+impl Operation for RecordOptIn {
+    type Answer = ();
+
+    async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
+        let entry = Entry {
+            address: &self.address,
+            channel: self.channel,
+            sender: "",
+            tenant: self.tenant.as_str(),
+            at: self.now,
+            noted_at: self.now,
+            act: if self.source.is_some() { "opt_in" } else { "opt_in_withdrawn" },
+            source: "api",
+            noted_by: self.tenant.as_str(),
+            proof: self.source.as_deref(),
+            reference: None,
+        };
+        entry.write(link).await?;
+        let Some(source) = self.source.as_deref() else {
+            let sql = "UPDATE contacts SET opted_in_at = NULL, opted_in_source = NULL \
+                       WHERE address = $1 AND channel = $2 AND tenant = $3";
+            link.run(sql, values![self.address.as_str(), self.channel, &self.tenant]).await?;
+            return Ok(());
+        };
+        let sql = "INSERT INTO contacts (address, channel, sender, tenant, opted_in_at, opted_in_source) \
+                   VALUES ($1, $2, '', $3, $4, $5) ON CONFLICT (address, channel, sender, tenant) DO UPDATE SET \
+                   opted_in_at = excluded.opted_in_at, opted_in_source = excluded.opted_in_source";
+        link.run(sql, values![self.address.as_str(), self.channel, &self.tenant, self.now, source]).await?;
+        Ok(())
+    }
+}
+
+/// Part of an erasure: that the person wrote to the tenant, and what they wrote of.
+async fn forget_contact(
+    link: &mut Link<'_>,
+    tenant: &TenantId,
+    channel: Channel,
+    address: &str,
+) -> Result<(), Fault> {
+    for sql in [
+        "DELETE FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3",
+        // The row stays, so that a replay is known for one; whom it is of does not.
+        "UPDATE inbound SET address = '' WHERE address = $1 AND channel = $2 AND tenant = $3",
+    ] {
+        link.run(sql, values![address, channel, tenant]).await?;
+    }
+    Ok(())
 }

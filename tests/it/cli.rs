@@ -18,6 +18,9 @@ use crate::support::{
     policies,
 };
 
+mod acts;
+mod numbers;
+mod trial;
 mod upkeep;
 mod versions;
 
@@ -116,9 +119,20 @@ fn example_of_acme(name: &str) -> String {
 fn help_has_two_examples_for_every_command() {
     let place = Place::new();
     place.run(&["--help"]).expect(0).says(&["Examples:", "Exit codes:", "--explain"]);
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 28] = [
+        &["tail"],
+        &["messages", "resend"],
+        &["messages", "settle"],
+        &["messages", "release"],
+        &["pause"],
+        &["resume"],
+        &["erase"],
+        &["acts"],
+        &["trial"],
         &["serve"],
         &["send"],
+        &["broadcast"],
+        &["stats"],
         &["check"],
         &["test"],
         &["schema"],

@@ -9,7 +9,10 @@ use channel_orchestrator::{
         decision::{Decision, Gate},
         facts::Facts,
     },
-    policy::bundle::Bundle,
+    policy::{
+        bundle::Bundle,
+        template::{Need, Words},
+    },
     request::{self, Purpose},
 };
 use proptest::{prelude::*, sample::subsequence, test_runner::Config};
@@ -22,10 +25,11 @@ pub fn decide(bundle: &Bundle, request: &Value) -> (Decision, explanation::Expla
     let asked = request::parse_value(request.clone(), Purpose::Explain).unwrap();
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let facts: Facts = asked.facts.clone().unwrap_or_default();
+    let words = Words::of(bundle, &asked.request, Need::Measure).unwrap();
     let input = DecisionInput {
         request: &asked.request,
         contacts: &contacts,
-        profile: asked.request.content.profile(),
+        words: &words,
         facts: &facts,
         at: asked.at.unwrap(),
         variant: asked.variant.as_deref(),
@@ -258,10 +262,11 @@ fn random_requests_against_an_independent_table_of_points() {
         let asked = request::parse_value(case.request(), Purpose::Explain).unwrap();
         let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
         let facts = Facts::default();
+        let words = Words::plain(&asked.request.content);
         let input = DecisionInput {
             request: &asked.request,
             contacts: &contacts,
-            profile: asked.request.content.profile(),
+            words: &words,
             facts: &facts,
             at: asked.at.unwrap(),
             variant: None,

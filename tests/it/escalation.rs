@@ -4,6 +4,7 @@ use channel_orchestrator::{
     decide::{self, DecisionInput},
     domain::{address::read_contacts, channel::Channel, delivery::Plan, facts::Facts},
     policy::bundle::Bundle,
+    policy::template::Words,
     request::{self, Purpose},
 };
 use serde_json::{Value, json};
@@ -14,10 +15,11 @@ fn plan(bundle: &Bundle, request: &Value) -> Plan {
     let asked = request::parse_value(request.clone(), Purpose::Explain).unwrap();
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let facts: Facts = asked.facts.clone().unwrap_or_default();
+    let words = Words::plain(&asked.request.content);
     let input = DecisionInput {
         request: &asked.request,
         contacts: &contacts,
-        profile: asked.request.content.profile(),
+        words: &words,
         facts: &facts,
         at: asked.at.unwrap(),
         variant: None,

@@ -18,3 +18,4 @@ mod reload;
 mod slow;
 mod store;
 mod support;
+mod templates;

@@ -12,3 +12,4 @@ mod readers;
 mod restart;
 mod saves;
 mod swaps;
+mod templates;

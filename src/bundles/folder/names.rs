@@ -16,8 +16,10 @@ pub enum Role {
     Tenant(TenantId),
     /// `tenants/<id>/criteria/<name>.rhai`.
     TenantCriterion(TenantId, CriterionName),
-    /// `templates/<ID>.toml`: read and counted, not compiled.
-    Template,
+    /// `templates/<ID>.toml`.
+    Template(String),
+    /// `tenants/<id>/templates/<ID>.toml`.
+    TenantTemplate(TenantId, String),
     /// `tests/<any>.toml`.
     Test,
 }
@@ -43,6 +45,8 @@ pub enum Place {
     Tenant(TenantId),
     /// `tenants/<id>/criteria/`.
     TenantCriteria(TenantId),
+    /// `tenants/<id>/templates/`.
+    TenantTemplates(TenantId),
     Templates,
     Tests,
 }
@@ -80,10 +84,11 @@ fn directory_in(place: &Place, name: &str) -> Named {
             Err(fault) => Named::Stray(fault.to_string()),
         },
         (Place::Tenant(id), "criteria") => Named::Directory(Place::TenantCriteria(id.clone())),
+        (Place::Tenant(id), "templates") => Named::Directory(Place::TenantTemplates(id.clone())),
         (Place::Root, _) => {
             Named::Stray("the folders here are criteria, tenants, templates and tests".into())
         }
-        (Place::Tenant(_), _) => Named::Stray("a tenant's folder holds criteria/ only".into()),
+        (Place::Tenant(_), _) => Named::Stray("a tenant's folder holds criteria/ and templates/ only".into()),
         _ => Named::Stray("no folder is read here".into()),
     }
 }
@@ -105,7 +110,13 @@ fn file_in(place: &Place, name: &str) -> Named {
             Ok(id) => Named::File(Role::Tenant(id)),
             Err(fault) => Named::Stray(fault.to_string()),
         },
-        (Place::Templates, "toml") => Named::File(Role::Template),
+        (Place::Templates | Place::TenantTemplates(_), "toml") if !is_template_id(stem) => {
+            Named::Stray(format!("{stem:?} is no template's name: 1 to 64 of A-Z, a-z, 0-9, _ and -"))
+        }
+        (Place::Templates, "toml") => Named::File(Role::Template(stem.to_owned())),
+        (Place::TenantTemplates(id), "toml") => {
+            Named::File(Role::TenantTemplate(id.clone(), stem.to_owned()))
+        }
         (Place::Tests, "toml") => Named::File(Role::Test),
         (Place::Root, _) => Named::Stray("the one file read here is default.toml".into()),
         (Place::Criteria | Place::TenantCriteria(_), _) => {
@@ -113,11 +124,18 @@ fn file_in(place: &Place, name: &str) -> Named {
         }
         (Place::Tenants, _) => Named::Stray("the files read here are <tenantId>.toml".into()),
         (Place::Tenant(_), _) => Named::Stray(
-            "a tenant's TOML is tenants/<tenantId>.toml, its scripts tenants/<tenantId>/criteria/<name>.rhai"
+            "a tenant's TOML is tenants/<tenantId>.toml, its scripts tenants/<tenantId>/criteria/<name>.rhai, \
+             its templates tenants/<tenantId>/templates/<ID>.toml"
                 .into(),
         ),
-        (Place::Templates | Place::Tests, _) => Named::Stray("the files read here are *.toml".into()),
+        (Place::Templates | Place::TenantTemplates(_) | Place::Tests, _) => Named::Stray("the files read here are *.toml".into()),
     }
+}
+
+/// What a request may call a template.
+fn is_template_id(stem: &str) -> bool {
+    (1..=64).contains(&stem.len())
+        && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 /// What editors, package managers, `git` and Kubernetes leave behind (policy-engine.md part 2, case 21).
@@ -167,7 +185,12 @@ mod tests {
             (Place::Criteria, "cost.rhai", Role::Criterion(cost.clone())),
             (Place::Tenants, "acme.toml", Role::Tenant(id("acme"))),
             (Place::TenantCriteria(id("acme")), "cost.rhai", Role::TenantCriterion(id("acme"), cost)),
-            (Place::Templates, "NPS_SURVEY.toml", Role::Template),
+            (Place::Templates, "NPS_SURVEY.toml", Role::Template("NPS_SURVEY".into())),
+            (
+                Place::TenantTemplates(id("acme")),
+                "NPS_SURVEY.toml",
+                Role::TenantTemplate(id("acme"), "NPS_SURVEY".into()),
+            ),
             (Place::Tests, "brief.toml", Role::Test),
         ] {
             assert_eq!(classify(&place, name, false), Named::File(role), "{name}");

@@ -18,7 +18,7 @@ use crate::{
     policy::{
         assemble::SourceFile,
         diagnostic::{Diagnostic, nearest},
-        document::source::SourceText,
+        document::{source::SourceText, values::json},
     },
     request::{Asked, Purpose, RequestError, parse_value},
 };
@@ -406,25 +406,4 @@ fn locate<'t, 'i>(table: &'t DeTable<'i>, pointer: &str, whole: &Range<usize>) -
         (place, span) = (Some(value.get_ref()), found);
     }
     span
-}
-
-/// TOML as the JSON that a caller would have written.
-fn json(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::String(text.to_string()),
-        DeValue::Boolean(yes) => Value::Bool(*yes),
-        DeValue::Datetime(at) => Value::String(at.to_string()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_| Value::String(number.to_string()), Value::from),
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .ok()
-            .and_then(serde_json::Number::from_f64)
-            .map_or_else(|| Value::String(number.to_string()), Value::Number),
-        DeValue::Array(items) => Value::Array(items.iter().map(|item| json(item.get_ref())).collect()),
-        DeValue::Table(table) => Value::Object(
-            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect(),
-        ),
-    }
 }

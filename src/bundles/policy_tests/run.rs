@@ -17,7 +17,11 @@ use crate::{
         decision::{ChannelDecision, Decision},
         time::parse_time_zone,
     },
-    policy::{bundle::Bundle, diagnostic::Diagnostic},
+    policy::{
+        bundle::Bundle,
+        diagnostic::Diagnostic,
+        template::{Need, Words},
+    },
 };
 
 /// What became of one test.
@@ -45,20 +49,25 @@ pub fn run(bundle: &Bundle, test: &PolicyTest) -> Outcome {
     let request = &test.asked.request;
     if let Some(unknown) = test.asked.variant.as_deref().filter(|name| !bundle.has_variant(name)) {
         let failure = format!("there is no variant {unknown:?} in the policy of {}", test.tenant);
-        let fault = test.fault("test-failed", format!("test {:?} failed: {failure}", test.name));
-        return Outcome {
-            failures: vec![failure],
-            reasons: BTreeSet::new(),
-            decision: None,
-            fault: Some(fault),
-        };
+        return undecided(test, vec![failure]);
     }
+    let words = match Words::of(bundle, request, Need::Measure) {
+        Ok(words) => words,
+        Err(faults) => {
+            let place = |pointer: &str| pointer.trim_start_matches('/').replace('/', ".");
+            let told = faults.iter().map(|fault| match &fault.hint {
+                Some(hint) => format!("{}: {} ({hint})", place(&fault.pointer), fault.detail),
+                None => format!("{}: {}", place(&fault.pointer), fault.detail),
+            });
+            return undecided(test, told.collect());
+        }
+    };
     let contacts = read_contacts(&request.contacts, bundle.policy().region);
     let facts = test.asked.facts.clone().unwrap_or_default();
     let input = DecisionInput {
         request,
         contacts: &contacts,
-        profile: request.content.profile(),
+        words: &words,
         facts: &facts,
         at: test.at,
         variant: test.asked.variant.as_deref().or_else(|| assign_variant(bundle, &request.recipient)),
@@ -79,6 +88,13 @@ pub fn run(bundle: &Bundle, test: &PolicyTest) -> Outcome {
     let sources = decision.channels.iter().flat_map(|channel| &channel.criteria);
     let reasons = sources.filter_map(|contribution| contribution.source.clone()).collect();
     Outcome { failures, reasons, decision: explained, fault }
+}
+
+/// A test that nothing could be decided for.
+fn undecided(test: &PolicyTest, failures: Vec<String>) -> Outcome {
+    let told = format!("test {:?} failed: {}", test.name, failures.join("; "));
+    let fault = Some(test.fault("test-failed", told));
+    Outcome { failures, reasons: BTreeSet::new(), decision: None, fault }
 }
 
 fn compare(expect: &Expectation, decision: &Decision) -> Vec<String> {

@@ -36,7 +36,7 @@ pub use self::{
     exchange::{ANSWER_BYTES_MAX, Answer, Broken, Exchange, Request, Written},
     stream::Link,
 };
-use super::PrepareError;
+use super::{PrepareError, exhibit};
 use crate::{domain::delivery::ErrorClass, failpoint};
 
 /// How long a provider may take, in seconds.
@@ -216,7 +216,10 @@ impl Connection {
     /// Writes the request and reads the answer, all in `answer_seconds`.
     pub async fn send(self, mut request: Request) -> Exchange {
         request.target.insert_str(0, &self.base_path);
-        exchange::exchange(self.link, request, self.authority, self.answer_seconds).await
+        exhibit::note(|| exhibit::asked(self.authority.to_str().unwrap_or_default(), &request));
+        let exchange = exchange::exchange(self.link, request, self.authority, self.answer_seconds).await;
+        exhibit::note(|| exhibit::answered(&exchange));
+        exchange
     }
 }
 

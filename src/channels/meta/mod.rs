@@ -68,9 +68,10 @@ pub struct MetaSettings {
     /// Sends free text outside the 24 hours too, because what people write goes elsewhere: Meta then decides.
     #[serde(default)]
     pub free_text_anytime: bool,
-    /// Has the statuses name our attempt (`biz_opaque_callback_data`), so that one settles an unknown outcome.
-    #[serde(default = "yes")]
-    pub echo_attempt: bool,
+    /// Has the statuses name our attempt (`biz_opaque_callback_data`), so that one settles an unknown outcome. None:
+    /// with templates only, the one form for which Meta's published OpenAPI has the field.
+    #[serde(default)]
+    pub echo_attempt: Option<bool>,
     /// Trusts these certificate authorities (PEM) besides the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -86,10 +87,6 @@ fn base_url() -> String {
     "https://graph.facebook.com".into()
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// A number, ready to write from.
 pub struct Meta {
     name: String,
@@ -102,7 +99,7 @@ pub struct Meta {
     token: SecretString,
     authorization: HeaderValue,
     free_text_anytime: bool,
-    echo_attempt: bool,
+    echo_attempt: Option<bool>,
     webhooks: Option<Webhooks>,
     clock: Arc<dyn Clock>,
 }
@@ -272,7 +269,8 @@ impl Driver for Meta {
             Shape::File { file, .. } => Some(self.upload(outbound, file).await?),
             Shape::Text | Shape::Template(_) => None,
         };
-        let body = request::body(outbound, &shape, media.as_deref(), self.echo_attempt);
+        let echo = self.echo_attempt.unwrap_or(matches!(shape, Shape::Template(_)));
+        let body = request::body(outbound, &shape, media.as_deref(), echo);
         let json = HeaderValue::from_static("application/json");
         Ok(Box::new(Ready {
             link: self.endpoint.connect().await?,

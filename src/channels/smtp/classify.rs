@@ -29,7 +29,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Stage::Connect => "connecting",
             Stage::StartTls => "STARTTLS",

@@ -31,7 +31,7 @@ use self::{
     stream::{Gate, Wire},
 };
 use super::{
-    Driver, Outbound, PrepareError, Prepared, mime,
+    Driver, Outbound, PrepareError, Prepared, exhibit, mime,
     settings::{SmtpSettings, SmtpTimeouts, TlsMode},
 };
 use crate::{
@@ -223,6 +223,7 @@ async fn step<T>(
 /// lettre takes any 2xx or 3xx for success; an answer of the wrong kind means that we misread each other.
 fn expect(stage: Stage, answer: &Response, first_digit: u16) -> Result<(), PrepareError> {
     let code = u16::from(answer.code());
+    exhibit::note(|| vec![format!("> {}", stage.as_str()), format!("< {code} {}", words(answer))]);
     if code / 100 == first_digit {
         return Ok(());
     }
@@ -335,6 +336,10 @@ impl Prepared for Ready {
         let Self { sending, gate, message_id, seconds } = *self;
         gate.open();
         let answered = tokio::time::timeout(seconds_of(seconds), sending).await;
+        if let Ok((_, Ok(answer))) = &answered {
+            let said = || format!("< {} {}", u16::from(answer.code()), words(answer));
+            exhibit::note(|| vec!["> the mail and its final dot".to_owned(), said()]);
+        }
         failpoint::hit("send.parsed");
         let failure = match answered {
             Ok((link, Ok(answer))) if u16::from(answer.code()) / 100 == 2 => {

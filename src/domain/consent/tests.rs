@@ -1,3 +1,5 @@
+//! What answers mean, by hand and by the table of answers.
+
 use super::*;
 
 #[test]

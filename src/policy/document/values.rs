@@ -438,3 +438,26 @@ fn read_delays(value: &DeValue<'_>) -> Result<Value, Misfit> {
 pub fn priorities() -> impl Iterator<Item = &'static str> {
     Priority::ALL.iter().map(|p| p.as_str())
 }
+
+/// TOML as the JSON that a caller would have written.
+pub fn json(value: &DeValue<'_>) -> serde_json::Value {
+    use serde_json::Value as Json;
+
+    match value {
+        DeValue::String(text) => Json::String(text.to_string()),
+        DeValue::Boolean(yes) => Json::Bool(*yes),
+        DeValue::Datetime(at) => Json::String(at.to_string()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| Json::String(number.to_string()), Json::from),
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .ok()
+            .and_then(serde_json::Number::from_f64)
+            .map_or_else(|| Json::String(number.to_string()), Json::Number),
+        DeValue::Array(items) => Json::Array(items.iter().map(|item| json(item.get_ref())).collect()),
+        DeValue::Table(table) => Json::Object(
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect(),
+        ),
+    }
+}

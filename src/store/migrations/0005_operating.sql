@@ -18,6 +18,10 @@ CREATE TABLE erasures (
     PRIMARY KEY (tenant, recipient)
 ) /*sqlite WITHOUT ROWID*/;
 
+-- Whom messages were from, and who wrote lately without an opt-in on record: forgotten by age.
+CREATE INDEX inbound_by_age ON inbound (tenant, at) WHERE address <> '';
+CREATE INDEX contacts_by_age ON contacts (tenant, last_inbound_at) WHERE opted_in_at IS NULL;
+
 -- Tenants and drivers that an operator paused: `kind` is `tenant` or `driver`.
 CREATE TABLE pauses (
     kind TEXT NOT NULL,
@@ -34,6 +38,8 @@ CREATE TABLE acts (
     at BIGINT NOT NULL,
     act TEXT NOT NULL,
     target TEXT NOT NULL,
+    -- Empty: a driver, which is no tenant's alone.
+    tenant TEXT NOT NULL,
     who TEXT NOT NULL,
     reason TEXT NOT NULL
 ) /*sqlite WITHOUT ROWID*/;

@@ -1,6 +1,7 @@
 //! The API: every shape against its golden file, every fault as a problem, keys, idempotency, and the sockets
 //! with their limits.
 
+mod acts;
 mod faults;
 pub(crate) mod house;
 mod idempotency;
@@ -9,4 +10,6 @@ mod numbers;
 mod routes;
 mod shapes;
 mod sockets;
+mod tail;
+mod templates;
 mod versions;

@@ -31,6 +31,8 @@ async fn the_document_names_every_route_and_the_router_answers_each() {
             assert!(names.insert(name), "OpenAPI wants names that are unique: {name} of {method} {path}");
             assert!(operation["responses"]["200"].is_object(), "{method} {path}");
             let path = path.replace("{id}", "msg_1").replace("{tenant}", "acme");
+            // Its answer has no end, unless it is a refusal.
+            let path = if path == "/v1/tail" { "/v1/tail?no=1".to_owned() } else { path };
             let request =
                 axum::http::Request::builder().method(method.to_ascii_uppercase().as_str()).uri(&path);
             let answer = house.ask(request.body(axum::body::Body::empty()).unwrap()).await;

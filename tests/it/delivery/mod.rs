@@ -4,6 +4,8 @@
 mod later;
 mod loops;
 mod money;
+mod pauses;
+mod receiver;
 mod scripted;
 
 use std::sync::Arc;

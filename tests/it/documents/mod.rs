@@ -39,6 +39,7 @@ fn sources(own: impl Into<Vec<u8>>) -> BundleSources {
         "availability",
     ];
     BundleSources {
+        templates: Vec::new(),
         tenant: TenantId::parse("acme").unwrap(),
         default: shipped_file("default.toml"),
         own: file("tenants/acme.toml", own),

@@ -81,10 +81,21 @@ async fn every_form_leaves_as_meta_documents_it() {
 
 #[tokio::test]
 async fn statuses_name_the_attempt_unless_the_operator_says_otherwise() {
-    for (more, echoed) in [("", true), ("echo_attempt = false", false)] {
+    for (more, approved, echoed) in [
+        ("", false, false),
+        ("", true, true),
+        ("echo_attempt = true", false, true),
+        ("echo_attempt = false", true, false),
+    ] {
         let provider = HttpProvider::start(vec![answer(200, "", TAKEN)]).await;
         let (driver, _secrets) = meta(provider.port, more);
-        let outbound = whatsapp();
+        let mut outbound = whatsapp();
+        if approved {
+            let parameters = vec!["Ada".to_owned()];
+            outbound.approved_template =
+                Some(ApprovedTemplate { name: "rappel_rdv".into(), language: "fr".into(), parameters });
+            outbound.in_service_window = false;
+        }
         attempt(&driver, &outbound).await;
         let expected = echoed.then(|| outbound.attempt.to_string());
         let heard = provider.heard()[0].json();

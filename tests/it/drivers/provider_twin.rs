@@ -131,9 +131,8 @@ async fn every_whatsapp_form_is_metas_own_and_its_callbacks_are_read() {
     let hook = HttpProvider::start(vec![answer(200, "", "")]).await;
     let Some(twin) = Twin::start(hook.port).await else { return };
     let secrets = Secrets::new();
-    // Meta's published schema of these forms lacks `biz_opaque_callback_data`, which its reference has.
-    let silent = meta(&secrets, twin.port, "echo_attempt = false");
-    let echoing = meta(&secrets, twin.port, "");
+    let silent = meta(&secrets, twin.port, "");
+    let echoing = meta(&secrets, twin.port, "echo_attempt = true");
     let accepted = async |driver: &Arc<dyn Driver>, outbound: &Outbound| {
         let ended = attempt(driver, outbound).await;
         assert!(ended.starts_with("accepted wamid."), "{ended}");

@@ -178,9 +178,10 @@ async fn a_flood_wait_is_handed_on() {
         ("", json!({ "retry_after": 7 }), Some(7)),
         ("Retry-After: 9\r\n", json!({ "retry_after": 7 }), Some(9)),
         ("", json!({ "retry_after": 1_000_000_000_000_u64 }), Some(u32::MAX)),
-        ("", json!({ "retry_after": -1 }), None),
-        ("", json!({ "retry_after": "7" }), None),
-        ("", json!(null), None),
+        // A flood without a readable wait still asks for patience: the shortest.
+        ("", json!({ "retry_after": -1 }), Some(1)),
+        ("", json!({ "retry_after": "7" }), Some(1)),
+        ("", json!(null), Some(1)),
     ] {
         let body = json!({ "ok": false, "error_code": 429, "description": "Too Many Requests", "parameters": parameters });
         let provider = HttpProvider::start(vec![answer(429, more, body.to_string())]).await;

@@ -126,7 +126,7 @@ async fn every_answer_has_its_class() {
         ("HTML", Act::answer(200, "<html>"), "unknown"),
         ("unauthorized", Act::answer(401, r#"{"title":"Unauthorized"}"#), "misconfigured 401"),
         ("no credit", Act::answer(402, "{}"), "misconfigured 402"),
-        ("too fast", Act::answer(429, "{}"), "temporary 429"),
+        ("too fast", Act::answer(429, "{}"), "temporary 429 after 1"),
         ("its own fault", Act::answer(500, "{}"), "unknown 500"),
         ("silence", Act::Hang, "unknown"),
     ] {

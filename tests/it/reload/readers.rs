@@ -13,6 +13,7 @@ use channel_orchestrator::{
     bundles::{Cause, PolicyHandle},
     decide::{DecisionInput, decide},
     domain::{address::read_contacts, decision::Decision, facts::Facts, time::Clock},
+    policy::template::Words,
     request::{Purpose, parse},
 };
 
@@ -41,6 +42,7 @@ impl Reader {
         let asked = parse(body.as_bytes(), Purpose::Explain).unwrap();
         let facts = Facts::default();
         let at = channel_orchestrator::domain::time::SystemClock.now();
+        let words = Words::plain(&asked.request.content);
         let mut versions = BTreeSet::new();
         while !self.stop.load(Ordering::Relaxed) {
             let generation = self.handle.current();
@@ -49,7 +51,7 @@ impl Reader {
             let input = DecisionInput {
                 request: &asked.request,
                 contacts: &contacts,
-                profile: asked.request.content.profile(),
+                words: &words,
                 facts: &facts,
                 at,
                 variant: None,

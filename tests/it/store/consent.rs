@@ -84,8 +84,7 @@ async fn refused(
 
 /// Whether the decision is told of it too.
 async fn decided(store: &SqlStore, of: &TenantId, sender: Option<&str>) -> Option<String> {
-    let mut addresses: PerChannel<Option<Address>> = PerChannel::default();
-    addresses.sms = Some(Address::Phone(ADDRESS.into()));
+    let addresses = PerChannel { sms: Some(Address::Phone(ADDRESS.into())), ..PerChannel::default() };
     let senders = PerChannel::from_fn(|_| sender.map(str::to_owned));
     let day = at(0).date_naive();
     store.known_facts(of, &addresses, &senders, Origin::Api, day).await.unwrap().suppressed.sms
@@ -218,8 +217,7 @@ async fn replies_are_engagement_and_stops_are_not(base: &Base) {
 async fn the_window_and_the_opt_in_follow_what_is_written(base: &Base) {
     let store = base.open().await;
     let address = Address::Phone(ADDRESS.into());
-    let mut addresses: PerChannel<Option<Address>> = PerChannel::default();
-    addresses.whatsapp = Some(address.clone());
+    let addresses = PerChannel { whatsapp: Some(address.clone()), ..PerChannel::default() };
     let window = async |of: &TenantId, sender: Option<&str>, now| {
         store.in_service_window(of, Channel::WhatsApp, &address, sender, now).await.unwrap()
     };

@@ -17,9 +17,9 @@ use super::{
 };
 
 /// Texts that must not be found once they are forgotten.
-const PLANTED: &[&str] = &["Zoé", "+33612345678", "06 12 34 56 78", "canari", "planté", "dossier-secret"];
+pub const PLANTED: &[&str] = &["Zoé", "+33612345678", "06 12 34 56 78", "canari", "planté", "dossier-secret"];
 
-fn planted() -> NewMessage {
+pub fn planted() -> NewMessage {
     let mut message = message();
     message.request.content.body = "canari".into();
     message.request.content.attachments = vec![Attachment {
@@ -31,7 +31,7 @@ fn planted() -> NewMessage {
     message
 }
 
-async fn refused(store: &SqlStore) {
+pub async fn refused(store: &SqlStore) {
     let claimed = claim_one(store, "w", at(1)).await;
     let attempt = begin(store, &claimed, at(1)).await;
     let outcome = Outcome::Failed {
@@ -123,7 +123,7 @@ async fn the_file_holds_no_trace_of_what_was_forgotten() {
 }
 
 /// Which of the planted texts the database's files hold.
-fn traces(folder: &Path) -> Vec<&'static str> {
+pub fn traces(folder: &Path) -> Vec<&'static str> {
     let files = std::fs::read_dir(folder.join("state")).unwrap();
     let bytes: Vec<Vec<u8>> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
     let held = |text: &&&str| bytes.iter().any(|b| b.windows(text.len()).any(|w| w == text.as_bytes()));

@@ -48,6 +48,12 @@ const BREAKS: &[(&str, &str, &str)] = &[
         "I9",
         "UPDATE messages SET status = 'sent', due_at = NULL",
     ),
+    (
+        "INSERT INTO receipts (message_id, attempt, kind, provider_at, received_at, credential) \
+         SELECT message_id, 'x', 'delivered', 0, 0, 'c' FROM attempts",
+        "I11",
+        "DELETE FROM receipts",
+    ),
     ("UPDATE attempts SET cost = cost + 1", "I14", "UPDATE attempts SET cost = cost - 1"),
 ];
 

@@ -33,6 +33,7 @@ pub fn bundle(tenant_toml: &str) -> Bundle {
     names.sort();
     let own = SourceFile { path: "tenants/acme.toml".into(), bytes: tenant_toml.as_bytes().to_vec() };
     let sources = BundleSources {
+        templates: channel_orchestrator::policy::shipped::templates(),
         tenant: TenantId::parse("acme").unwrap(),
         default: read("default.toml"),
         own: Arc::new(own),

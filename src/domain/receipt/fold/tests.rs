@@ -1,3 +1,5 @@
+//! Every order of a few receipts, the laws of the fold, and the table of movements.
+
 use chrono::TimeDelta;
 use proptest::prelude::*;
 
