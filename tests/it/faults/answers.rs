@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
-use channel_orchestrator::domain::delivery::{AttemptStatus, Status};
-use channel_orchestrator::domain::message::MessageClass;
+use channel_orchestrator::domain::{
+    delivery::{AttemptStatus, Status},
+    message::MessageClass,
+};
 
 use super::desk::{Desk, only};
-use crate::support::provider::{Act, Says};
+use crate::{
+    store::fixture::at,
+    support::provider::{Act, Says},
+};
 
 fn kept(says: Says) -> Act {
     Act { keeps: true, says }
@@ -98,10 +103,12 @@ async fn a_redirect_is_not_followed() {
         Act { keeps: false, says: Says::Answer { status: 307, headers, body: String::new() } }
     })
     .await;
-    let message = only(false);
+    let mut message = only(false);
+    message.plan.as_mut().unwrap().deadline = at(600);
     desk.accept(&message).await;
     let record = desk.to_the_end(&message).await;
-    assert_ne!(record.status, Status::Sent);
+    assert_eq!(record.status, Status::Failed);
+    assert!(!desk.tried().is_empty());
     assert!(elsewhere.accept().is_err(), "somebody came");
     desk.end().await;
 }
