@@ -10,10 +10,11 @@ use std::hint::black_box;
 use channel_orchestrator::{
     decide::{self, DecisionInput},
     domain::{
-        address::{Contact, read_contacts},
+        address::{Contact, Reach, read_contacts},
         channel::{Channel, PerChannel},
         facts::Facts,
         message::{MessageKind, MessageRequest, Priority},
+        question::Question,
     },
     policy::{bundle::Bundle, template::Words},
     request::{self, Purpose},
@@ -176,8 +177,8 @@ fn kind(kind: Option<MessageKind>, channel: Channel) -> Option<(f64, &'static st
 
 fn scripted(bundle: &Bundle, asked: &Asked, facts: &Facts) -> Option<Channel> {
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &asked.contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&asked.contacts),
         words: &asked.words,
         facts,
         at: asked.at,

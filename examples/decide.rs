@@ -10,7 +10,8 @@ use channel_orchestrator::{
     bundles::{folder::Snapshot, loader::Loader},
     decide::{self, DecisionInput, explanation},
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
+        question::Question,
         time::{Clock, SystemClock},
     },
     policy::{
@@ -42,8 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         faults.iter().map(|f| format!("{}: {}", f.pointer, f.detail)).collect::<Vec<_>>().join("; ")
     })?;
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at: asked.at.unwrap_or_else(|| SystemClock.now()),

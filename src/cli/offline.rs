@@ -29,8 +29,9 @@ use crate::{
     config::Config,
     decide::{self, DecisionInput, explanation},
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
         ids::TenantId,
+        question::Question,
         time::{Clock, SystemClock},
     },
     policy::{
@@ -103,8 +104,8 @@ pub fn explain(
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let facts = asked.facts.clone().unwrap_or_default();
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at,

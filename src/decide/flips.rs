@@ -5,18 +5,16 @@
 
 use serde_json::{Value, json};
 
-use super::{DecisionInput, Situation, decide, explanation::Flip, ranking};
+use super::{DecisionInput, Situation, choose, explanation::Flip, ranking};
 use crate::{
     domain::{
         channel::{Channel, PerChannel},
         decision::Decision,
-        message::{Content, ContentProfile, MessageKind, MessageRequest, Priority},
+        message::{ContentProfile, MessageKind, Priority},
+        question::Question,
         segments::segments,
     },
-    policy::{
-        bundle::{Bundle, Opinion},
-        template::Words,
-    },
+    policy::{bundle::Bundle, scorecard::Scorecard, template::Words},
 };
 
 /// Weights are tried up to here, or to twice their own where that is more.
@@ -30,8 +28,8 @@ const SHORT: u32 = 160;
 pub fn find(bundle: &Bundle, input: &DecisionInput<'_>, decision: &Decision) -> Vec<Flip> {
     let Some(winner) = decision.chosen else { return Vec::new() };
     let situation = Situation::of(bundle, input);
-    let opinions = situation.opinions(bundle);
-    let search = Search { bundle, input, situation: &situation, opinions: &opinions, decision, winner };
+    let card = bundle.score(&situation.message, &situation.channels);
+    let search = Search { bundle, input, situation: &situation, card: &card, decision, winner };
     let mut weights = search.weights();
     weights.sort_by(|a, b| a.0.total_cmp(&b.0));
     let weights = weights.into_iter().map(|(_, flip)| flip).take(FLIPS_MAX / 2);
@@ -65,7 +63,7 @@ struct Search<'s> {
     bundle: &'s Bundle,
     input: &'s DecisionInput<'s>,
     situation: &'s Situation<'s>,
-    opinions: &'s PerChannel<Vec<Opinion>>,
+    card: &'s Scorecard,
     decision: &'s Decision,
     winner: Channel,
 }
@@ -86,8 +84,8 @@ impl Search<'_> {
         candidates.into_iter().find_map(|weight| {
             let mut tried = weights.to_vec();
             tried[at] = weight;
-            let winner =
-                ranking::rank(self.bundle, self.input, self.situation, self.opinions, &tried).chosen?;
+            let best = ranking::rank(self.bundle, self.input, self.situation, self.card, &tried)[0];
+            let winner = best.eligible.then_some(best.channel)?;
             let what = format!("weights.{}", self.bundle.criteria()[at].name());
             let flip = Flip { what, from: number(now), to: number(weight), winner: Some(winner) };
             (winner != self.winner).then(|| ((weight - now).abs(), flip))
@@ -116,34 +114,33 @@ impl Search<'_> {
     }
 
     fn priority(&self) -> Option<Flip> {
-        let now = self.input.request.priority.unwrap_or(self.bundle.policy().default_priority);
+        let now = self.input.question.priority.unwrap_or(self.bundle.policy().default_priority);
         let mut others: Vec<Priority> = Priority::ALL.iter().copied().filter(|p| *p != now).collect();
         others.sort_by_key(|p| (*p as i8 - now as i8).abs());
         others.into_iter().find_map(|priority| {
-            let request = MessageRequest { priority: Some(priority), ..self.request() };
-            self.flip("priority.level", json!(now), json!(priority), &request, self.input)
+            let question = Question { priority: Some(priority), ..self.input.question };
+            self.flip("priority.level", json!(now), json!(priority), question)
         })
     }
 
     fn preference(&self) -> Option<Flip> {
-        let now = &self.input.request.preferences.preferred;
+        let now = self.input.question.preferred;
         let without = now
             .contains(&self.winner)
             .then(|| now.iter().copied().filter(|c| *c != self.winner).collect::<Vec<_>>());
         let rivals = self.decision.channels.iter().filter(|c| c.eligible && !now.contains(&c.channel));
         let with = rivals.map(|rival| now.iter().copied().chain([rival.channel]).collect());
-        without.into_iter().chain(with).find_map(|preferred| {
-            let mut request = self.request();
-            request.preferences.preferred.clone_from(&preferred);
-            self.flip("preferences.preferredChannels", json!(now), json!(preferred), &request, self.input)
+        without.into_iter().chain(with).find_map(|preferred: Vec<Channel>| {
+            let question = Question { preferred: &preferred, ..self.input.question };
+            self.flip("preferences.preferredChannels", json!(now), json!(preferred), question)
         })
     }
 
     fn kind(&self) -> Option<Flip> {
-        let now = self.input.request.kind;
+        let now = self.input.question.kind;
         MessageKind::ALL.iter().copied().filter(|kind| Some(*kind) != now).find_map(|kind| {
-            let request = MessageRequest { kind: Some(kind), ..self.request() };
-            self.flip("messageType", json!(now), json!(kind), &request, self.input)
+            let question = Question { kind: Some(kind), ..self.input.question };
+            self.flip("messageType", json!(now), json!(kind), question)
         })
     }
 
@@ -159,9 +156,9 @@ impl Search<'_> {
                 timing.goes_at + chrono::TimeDelta::seconds(seconds)
             }
         };
-        let request = MessageRequest { send_at: None, ..self.request() };
-        let input = DecisionInput { at: moved, ..self.input.clone() };
-        self.flip("at", local(timing.goes_at), local(moved), &request, &input)
+        let question = Question { send_at: None, ..self.input.question };
+        let input = DecisionInput { question, at: moved, ..*self.input };
+        self.flip_to("at", local(timing.goes_at), local(moved), &input)
     }
 
     fn length(&self) -> Option<Flip> {
@@ -172,44 +169,22 @@ impl Search<'_> {
         let now = self.input.words.message.characters;
         let to = if now > SHORT { SHORT } else { SHORT + 1 };
         // The caller's own text, cut or drawn out: what its characters take in segments counts, too.
-        let body = &self.input.request.content.body;
+        let body = self.input.question.body;
         let text: String = body.chars().chain(std::iter::repeat('x')).take(to as usize).collect();
         let profile =
             ContentProfile { characters: to, segments: segments(&text).1, ..self.input.words.message };
         let words =
             Words { message: profile, channels: PerChannel::from_fn(|_| profile), ..Words::default() };
-        let input = DecisionInput { words: &words, ..self.input.clone() };
-        (now > 0).then(|| self.flip("content.body length", json!(now), json!(to), &self.request(), &input))?
+        let input = DecisionInput { words: &words, ..*self.input };
+        (now > 0).then(|| self.flip_to("content.body length", json!(now), json!(to), &input))?
     }
 
-    /// The request without its content, which decisions do not read: attachments are not copied about.
-    fn request(&self) -> MessageRequest {
-        let from = self.input.request;
-        let content = Content { template: from.content.template.clone(), ..Content::default() };
-        MessageRequest {
-            tenant: from.tenant.clone(),
-            recipient: from.recipient.clone(),
-            recipient_name: None,
-            contacts: from.contacts.clone(),
-            preferences: from.preferences.clone(),
-            locale: from.locale.clone(),
-            tags: from.tags.clone(),
-            ordering_key: None,
-            content,
-            ..*from
-        }
+    fn flip(&self, what: &str, from: Value, to: Value, question: Question<'_>) -> Option<Flip> {
+        self.flip_to(what, from, to, &DecisionInput { question, ..*self.input })
     }
 
-    fn flip(
-        &self,
-        what: &str,
-        from: Value,
-        to: Value,
-        request: &MessageRequest,
-        input: &DecisionInput<'_>,
-    ) -> Option<Flip> {
-        let tried = decide(self.bundle, &DecisionInput { request, ..input.clone() });
-        let winner = tried.chosen.filter(|winner| *winner != self.winner)?;
+    fn flip_to(&self, what: &str, from: Value, to: Value, input: &DecisionInput<'_>) -> Option<Flip> {
+        let winner = choose(self.bundle, input).chosen.filter(|winner| *winner != self.winner)?;
         Some(Flip { what: what.to_owned(), from, to, winner: Some(winner) })
     }
 }

@@ -1,47 +1,98 @@
 //! What no score can overrule: address, driver, consent, content, money, time (spec.md section 3).
 //!
-//! Each gate that closes says so in words for the caller. Scripts have no part in it, but for `veto`, which
-//! `ranking` adds.
+//! Each gate that closes can say so in words for the caller. The words are made only for who wants them: the same
+//! checks serve a decision that is explained (`Told`) and one that only has to be right (`Closed`). Scripts have
+//! no part in it, but for `veto`, which `ranking` adds.
 
-use chrono::SecondsFormat;
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{DecisionInput, Situation, timing, views};
 use crate::{
     domain::{
-        address::Contact,
+        address::Reach,
         channel::{Channel, PerChannel},
         decision::{Gate, GateReason},
         message::{MessageClass, Origin},
         money::MicroEuros,
-        time::Hold,
+        time::{Hold, Wait},
     },
     policy::settings::{OnLimit, QuietAction, TenantPolicy},
 };
 
-/// What was found of one channel before scoring.
+/// What is kept of the findings on one channel.
+pub trait Findings: Default {
+    /// A gate closes, for the reason that `words` gives.
+    fn close<W: Into<String>>(&mut self, gate: Gate, words: impl FnOnce() -> W);
+    /// A remark that changes nothing.
+    fn note(&mut self, words: impl FnOnce() -> String);
+    /// Something makes it wait, where it may be used.
+    fn hold(&mut self, until: DateTime<Utc>, words: impl FnOnce() -> String);
+    /// No gate is closed so far.
+    fn is_open(&self) -> bool;
+    /// When it may go, if not at once.
+    fn held_until(&self) -> Option<DateTime<Utc>>;
+}
+
+/// The findings in words.
 #[derive(Debug, Default)]
-pub struct Gated {
+pub struct Told {
     /// In the order of `Gate`.
     pub gates: Vec<GateReason>,
-    /// What makes it wait, where it may be used.
     pub hold: Option<Hold>,
     pub notes: Vec<String>,
 }
 
-impl Gated {
-    fn close(&mut self, gate: Gate, reason: impl Into<String>) {
-        self.gates.push(GateReason { gate, reason: reason.into() });
+impl Findings for Told {
+    fn close<W: Into<String>>(&mut self, gate: Gate, words: impl FnOnce() -> W) {
+        self.gates.push(GateReason { gate, reason: words().into() });
+    }
+    fn note(&mut self, words: impl FnOnce() -> String) {
+        self.notes.push(words());
+    }
+    fn hold(&mut self, until: DateTime<Utc>, words: impl FnOnce() -> String) {
+        self.hold = Some(Hold { until, reason: words() });
+    }
+    fn is_open(&self) -> bool {
+        self.gates.is_empty()
+    }
+    fn held_until(&self) -> Option<DateTime<Utc>> {
+        self.hold.as_ref().map(|hold| hold.until)
+    }
+}
+
+/// Whether a channel is closed, and until when it waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closed {
+    closed: bool,
+    hold: Option<DateTime<Utc>>,
+}
+
+impl Findings for Closed {
+    fn close<W: Into<String>>(&mut self, _: Gate, _: impl FnOnce() -> W) {
+        self.closed = true;
+    }
+    fn note(&mut self, _: impl FnOnce() -> String) {}
+    fn hold(&mut self, until: DateTime<Utc>, _: impl FnOnce() -> String) {
+        self.hold = Some(until);
+    }
+    fn is_open(&self) -> bool {
+        !self.closed
+    }
+    fn held_until(&self) -> Option<DateTime<Utc>> {
+        self.hold
     }
 }
 
 /// Checks every gate of every channel.
-pub fn check(
+pub fn check<F: Findings>(
     policy: &TenantPolicy,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
-) -> PerChannel<Gated> {
+) -> PerChannel<F> {
     let mut all = PerChannel::from_fn(|channel| {
-        let mut gated = Gated::default();
+        let mut gated = F::default();
         person(policy, input, channel, &mut gated);
         content(policy, input, channel, &mut gated);
         money(policy, input, situation, channel, &mut gated);
@@ -50,6 +101,12 @@ pub fn check(
         gated
     });
     leave_the_cheapest(policy, input, &mut all);
+    all
+}
+
+/// The same in words, in the order of `Gate`.
+pub fn told(policy: &TenantPolicy, input: &DecisionInput<'_>, situation: &Situation<'_>) -> PerChannel<Told> {
+    let mut all: PerChannel<Told> = check(policy, input, situation);
     for channel in Channel::ALL {
         all[channel].gates.sort_by_key(|g| g.gate);
     }
@@ -57,204 +114,251 @@ pub fn check(
 }
 
 /// Address, driver, and whether the person may be written to.
-fn person(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, gated: &mut Gated) {
-    match &input.contacts[channel] {
-        Contact::Known(_) => {}
-        Contact::Missing => gated.close(Gate::Address, "Contact info not available"),
-        Contact::Unreadable(why) => gated.close(Gate::Address, why),
+fn person<F: Findings>(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, found: &mut F) {
+    match input.reach[channel] {
+        Reach::Known => {}
+        Reach::Missing => found.close(Gate::Address, || "Contact info not available"),
+        Reach::Unreadable(why) => found.close(Gate::Address, || why),
     }
     let driver = &input.facts.drivers[channel];
     if !(driver.configured && driver.healthy) {
-        let why = driver.detail.clone().unwrap_or_else(|| match driver.configured {
-            false => format!("no driver is configured for {channel}"),
-            true => format!("the driver of {channel} is down"),
+        found.close(Gate::Driver, || {
+            driver.detail.clone().unwrap_or_else(|| match driver.configured {
+                false => format!("no driver is configured for {channel}"),
+                true => format!("the driver of {channel} is down"),
+            })
         });
-        gated.close(Gate::Driver, why);
     }
     if !policy.channels[channel].enabled {
-        gated.close(Gate::Disabled, format!("the tenant has {channel} switched off"));
-    } else if input.request.preferences.disabled.contains(&channel) {
-        gated.close(Gate::Disabled, "Channel disabled by the recipient");
+        found.close(Gate::Disabled, || format!("the tenant has {channel} switched off"));
+    } else if input.question.disabled.contains(&channel) {
+        found.close(Gate::Disabled, || "Channel disabled by the recipient");
     }
     if let Some(why) = &input.facts.suppressed[channel] {
-        gated.close(Gate::Suppressed, why);
+        found.close(Gate::Suppressed, || why.as_str());
     }
-    if input.request.class() == MessageClass::Marketing {
-        match input.request.consent {
+    if input.question.class() == MessageClass::Marketing {
+        match input.question.consent {
             Some(true) => {}
-            Some(false) => gated.close(Gate::Consent, "the person did not agree to marketing"),
+            Some(false) => found.close(Gate::Consent, || "the person did not agree to marketing"),
             None if policy.consent.marketing_required => {
-                gated.close(
+                found.close(
                     Gate::Consent,
-                    "marketing needs consent, and context.consent does not say that it was given",
+                    || "marketing needs consent, and context.consent does not say that it was given",
                 );
             }
             None => {}
         }
     }
-    if let Some(why) = policy.caps.reached(input.request.kind, &input.facts.sent_lately) {
-        gated.close(Gate::Caps, why);
+    if let Some(why) = policy.caps.reached(input.question.kind, &input.facts.sent_lately) {
+        found.close(Gate::Caps, || why);
     }
     if !views::opted_in(policy, input, channel) {
-        gated.close(Gate::OptIn, format!("{channel} needs an opt-in, and none is on record"));
+        found.close(Gate::OptIn, || format!("{channel} needs an opt-in, and none is on record"));
     }
 }
 
 /// What the channel can carry.
-fn content(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, gated: &mut Gated) {
+fn content<F: Findings>(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel, found: &mut F) {
     let (terms, profile) = (&policy.channels[channel], input.words.channels[channel]);
     if let Some(rendering) = &input.words.rendering
         && rendering.forms[channel].is_none()
     {
         let (template, locale) = (&rendering.template, &rendering.locale);
-        let reason = format!("the template {template} has no {channel} form in {locale}");
-        return gated.close(Gate::Content, reason);
+        return found
+            .close(Gate::Content, || format!("the template {template} has no {channel} form in {locale}"));
     }
-    gated.notes.extend(input.words.note.clone());
+    if let Some(note) = &input.words.note {
+        found.note(|| note.clone());
+    }
     if profile.attachments > 0 && !terms.attachments {
-        gated.close(Gate::Content, format!("{channel} carries no attachments"));
+        found.close(Gate::Content, || format!("{channel} carries no attachments"));
     } else if profile.attachment_bytes > terms.attachment_bytes_max {
         let (bytes, most) = (profile.attachment_bytes, terms.attachment_bytes_max);
-        gated.close(Gate::Content, format!("attachments of {bytes} bytes, at most {most} on {channel}"));
+        found.close(Gate::Content, || format!("attachments of {bytes} bytes, at most {most} on {channel}"));
     }
     if channel == Channel::Sms {
         // An SMS has no length limit, only segments: their price is the limit.
         if profile.characters == 0 {
-            gated.close(Gate::Content, "there is no text for an SMS");
+            found.close(Gate::Content, || "there is no text for an SMS");
         }
     } else if let Some(most) = terms.max_length.filter(|most| profile.characters > *most) {
         let length = profile.characters;
-        gated.close(Gate::Content, format!("{length} characters, at most {most} on {channel}"));
+        found.close(Gate::Content, || format!("{length} characters, at most {most} on {channel}"));
     }
 }
 
 /// The price of this message, and the budgets.
-fn money(
+fn money<F: Findings>(
     policy: &TenantPolicy,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
     channel: Channel,
-    gated: &mut Gated,
+    found: &mut F,
 ) {
     let (budget, priority) = (&policy.budget, situation.priority);
     let cost = views::cost(policy, input, channel);
-    let price = match (channel, input.words.channels.sms.segments) {
+    let price = || match (channel, input.words.channels.sms.segments) {
         (Channel::Sms, segments @ 2..) => format!("{segments} segments, {cost} EUR"),
         _ => format!("{cost} EUR"),
     };
     if let Some(limit) = budget.max_cost_per_message.get(&priority).filter(|limit| cost > **limit) {
-        gated.close(Gate::Cost, format!("{price}, limit {limit}"));
+        found.close(Gate::Cost, || format!("{}, limit {limit}", price()));
     }
     if let Some(target) = budget.targets.get(&priority).filter(|target| cost > **target) {
-        let words = format!("{price}, above the target of {target} for {priority} messages");
+        let words = || format!("{}, above the target of {target} for {priority} messages", price());
         if budget.enforce_targets {
-            gated.close(Gate::Cost, words);
+            found.close(Gate::Cost, words);
         } else {
-            gated.notes.push(words);
+            found.note(words);
         }
     }
-    let cap = budget.channels_daily[channel];
     let today = input.facts.spend.channels_today[channel];
-    if let Some(words) = over("daily cap of the channel", cap, today, cost) {
-        gated.close(Gate::Budget, words);
+    if let Some(over) = over("daily cap of the channel", budget.channels_daily[channel], today, cost) {
+        found.close(Gate::Budget, || over.to_string());
     }
-    if let (Some(words), OnLimit::Skip) = (over_budget(policy, input, cost), budget.on_limit) {
-        gated.close(Gate::Budget, words);
+    if budget.on_limit == OnLimit::Skip
+        && let Some(over) = over_budget(policy, input, cost)
+    {
+        found.close(Gate::Budget, || over.to_string());
     }
 }
 
-/// The first of the tenant's and the origin's budgets that `cost` would pass, in words.
-fn over_budget(policy: &TenantPolicy, input: &DecisionInput<'_>, cost: MicroEuros) -> Option<String> {
+/// A budget that a message would pass.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    budget: &'static str,
+    origin: Option<Origin>,
+    monthly: bool,
+    spent: MicroEuros,
+    limit: MicroEuros,
+    cost: MicroEuros,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Over { budget, spent, limit, cost, .. } = self;
+        f.write_str(budget)?;
+        if let Some(origin) = self.origin {
+            write!(f, " of {origin}")?;
+        }
+        write!(f, " used up: {spent} of {limit} EUR spent, this message costs {cost}")
+    }
+}
+
+/// The first of the tenant's and the origin's budgets that `cost` would pass.
+fn over_budget(policy: &TenantPolicy, input: &DecisionInput<'_>, cost: MicroEuros) -> Option<Over> {
     let (budget, spend) = (&policy.budget, &input.facts.spend);
-    let origin: Origin = input.request.origin;
+    let origin = input.question.origin;
     let own = budget.origins.get(&origin).copied().unwrap_or_default();
+    let of_origin = |over: Over| Over { origin: Some(origin), ..over };
+    let monthly = |over: Over| Over { monthly: true, ..over };
     over("daily budget", budget.daily, spend.today, cost)
-        .or_else(|| over("monthly budget", budget.monthly, spend.this_month, cost))
-        .or_else(|| over(&format!("daily budget of {origin}"), own.daily, spend.origin_today, cost))
-        .or_else(|| over(&format!("monthly budget of {origin}"), own.monthly, spend.origin_this_month, cost))
+        .or_else(|| over("monthly budget", budget.monthly, spend.this_month, cost).map(monthly))
+        .or_else(|| over("daily budget", own.daily, spend.origin_today, cost).map(of_origin))
+        .or_else(|| {
+            over("monthly budget", own.monthly, spend.origin_this_month, cost).map(of_origin).map(monthly)
+        })
 }
 
-fn over(name: &str, limit: Option<MicroEuros>, spent: MicroEuros, cost: MicroEuros) -> Option<String> {
-    limit
-        .filter(|limit| spent + cost > *limit)
-        .map(|limit| format!("{name} used up: {spent} of {limit} EUR spent, this message costs {cost}"))
+fn over(
+    budget: &'static str,
+    limit: Option<MicroEuros>,
+    spent: MicroEuros,
+    cost: MicroEuros,
+) -> Option<Over> {
+    let limit = limit.filter(|limit| spent + cost > *limit)?;
+    Some(Over { budget, origin: None, monthly: false, spent, limit, cost })
+}
+
+/// What makes a channel wait.
+enum Cause {
+    Clock(Wait),
+    Budget(Over),
 }
 
 /// Deadline, quiet hours, legal windows, and a budget that is waited for.
-fn time(
+fn time<F: Findings>(
     policy: &TenantPolicy,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
     channel: Channel,
-    gated: &mut Gated,
+    found: &mut F,
 ) {
     let (timing, priority) = (&situation.timing, situation.priority);
-    let at = |instant: chrono::DateTime<chrono::Utc>| {
+    let at = |instant: DateTime<Utc>| {
         instant.with_timezone(&timing.zone).to_rfc3339_opts(SecondsFormat::Secs, true)
     };
     if timing.goes_at > timing.deadline {
-        gated.close(Gate::Deadline, format!("the deadline passed at {}", at(timing.deadline)));
+        found.close(Gate::Deadline, || format!("the deadline passed at {}", at(timing.deadline)));
         return;
     }
-    let rings = timing::rings(policy, input.request, priority, channel);
-    if policy.quiet_hours.action == QuietAction::Skip && timing.quiet && rings {
-        gated.close(Gate::QuietHours, format!("quiet hours, and {channel} rings"));
+    if policy.quiet_hours.action == QuietAction::Skip
+        && timing.quiet
+        && timing::rings(policy, &input.question, priority, channel)
+    {
+        found.close(Gate::QuietHours, || format!("quiet hours, and {channel} rings"));
     }
-    let quiet = timing.hold(policy, input.request, priority, channel);
-    let budget = budget_hold(policy, input, situation, channel);
-    let hold = [quiet, budget].into_iter().flatten().max_by_key(|hold| hold.until);
-    match hold {
-        Some(hold) if hold.until > timing.deadline => {
-            gated.close(
-                Gate::Deadline,
-                format!("{}, after the deadline at {}", hold.reason, at(timing.deadline)),
-            );
-        }
-        hold => gated.hold = hold,
+    let clock = timing.wait(policy, &input.question, priority, channel);
+    let clock = clock.map(|wait| (wait.until, Cause::Clock(wait)));
+    let budget = budget_wait(policy, input, situation, channel);
+    let Some((until, cause)) = [clock, budget].into_iter().flatten().max_by_key(|(until, _)| *until) else {
+        return;
+    };
+    let reason = || match &cause {
+        Cause::Clock(wait) => wait.in_words(timing.goes_at, timing.zone),
+        Cause::Budget(over) => over.to_string(),
+    };
+    if until > timing.deadline {
+        found
+            .close(Gate::Deadline, || format!("{}, after the deadline at {}", reason(), at(timing.deadline)));
+    } else {
+        found.hold(until, reason);
     }
 }
 
 /// Where a used-up budget is waited for: until the tenant's next day, or its next month.
-fn budget_hold(
+fn budget_wait(
     policy: &TenantPolicy,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
     channel: Channel,
-) -> Option<Hold> {
+) -> Option<(DateTime<Utc>, Cause)> {
     if policy.budget.on_limit != OnLimit::Hold {
         return None;
     }
-    let words = over_budget(policy, input, views::cost(policy, input, channel))?;
-    let zone = policy.time_zone;
-    let until =
-        crate::domain::time::next_period(situation.timing.goes_at, zone, words.starts_with("monthly"));
-    Some(Hold { until, reason: words })
+    let over = over_budget(policy, input, views::cost(policy, input, channel))?;
+    let goes_at = situation.timing.goes_at;
+    let until = crate::domain::time::next_period(goes_at, policy.time_zone, over.monthly);
+    Some((until, Cause::Budget(over)))
 }
 
 /// `on_limit = "cheapest"`: once a budget is used up, only the cheapest channel that may be used is left.
-fn leave_the_cheapest(policy: &TenantPolicy, input: &DecisionInput<'_>, all: &mut PerChannel<Gated>) {
+fn leave_the_cheapest<F: Findings>(
+    policy: &TenantPolicy,
+    input: &DecisionInput<'_>,
+    all: &mut PerChannel<F>,
+) {
     if policy.budget.on_limit != OnLimit::Cheapest {
         return;
     }
     let cost = |channel| views::cost(policy, input, channel);
-    let open = |all: &PerChannel<Gated>, channel: Channel| all[channel].gates.is_empty();
-    let cheapest = Channel::ALL.into_iter().filter(|c| open(all, *c)).min_by_key(|c| cost(*c));
+    let cheapest = Channel::ALL.into_iter().filter(|c| all[*c].is_open()).min_by_key(|c| cost(*c));
     for channel in Channel::ALL.into_iter().filter(|c| Some(*c) != cheapest) {
-        if let Some(words) = over_budget(policy, input, cost(channel)) {
-            all[channel].close(Gate::Budget, format!("{words}; only the cheapest channel is left"));
+        if let Some(over) = over_budget(policy, input, cost(channel)) {
+            all[channel].close(Gate::Budget, || format!("{over}; only the cheapest channel is left"));
         }
     }
 }
 
-fn strategy(situation: &Situation<'_>, channel: Channel, gated: &mut Gated) {
+fn strategy<F: Findings>(situation: &Situation<'_>, channel: Channel, found: &mut F) {
     if let Some(strategy) = situation.strategy
         && let Some(channels) = &strategy.channels
         && !channels.contains(&channel)
     {
-        let names: Vec<&str> = channels.iter().map(|c| c.as_str()).collect();
-        gated.close(
-            Gate::Strategy,
-            format!("strategy \"{}\" allows {} only", strategy.name, names.join(", ")),
-        );
+        found.close(Gate::Strategy, || {
+            let names: Vec<&str> = channels.iter().map(|c| c.as_str()).collect();
+            format!("strategy \"{}\" allows {} only", strategy.name, names.join(", "))
+        });
     }
 }

@@ -3,56 +3,53 @@
 //! Takes gates and opinions as they are; the same function ranks under other weights when flip points are
 //! looked for.
 
-use super::{DecisionInput, Situation, gates, gates::Gated, views};
+use super::{
+    DecisionInput, Situation, Standing,
+    gates::{self, Closed, Findings, Told},
+    views,
+};
 use crate::{
     domain::{
         channel::{Channel, PerChannel},
         decision::{ChannelDecision, Contribution, Decision, Gate, GateReason},
     },
     policy::{
-        bundle::{Bundle, Opinion},
-        criterion::Criterion,
-        settings::Scoring,
-        verdict::VerdictKind,
+        bundle::Bundle, criterion::Criterion, scorecard::Scorecard, settings::Scoring,
+        verdict::ScriptFailure, verdict::Verdict, verdict::VerdictKind,
     },
 };
 
 /// Sums are rounded to this before they are compared (details.md section 1).
 const ROUNDING: f64 = 1e6;
 
-/// Ranks every channel under the given weights, which are in criterion order.
+/// Every channel, best first, under the given weights, which are in criterion order.
 pub fn rank(
     bundle: &Bundle,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
-    opinions: &PerChannel<Vec<Opinion>>,
+    card: &Scorecard,
+    weights: &[f64],
+) -> [Standing; 4] {
+    let found: PerChannel<Closed> = gates::check(bundle.policy(), input, situation);
+    order(bundle, input, situation, card, weights, &found)
+}
+
+/// The same as a whole decision, each channel with what was found and said of it.
+pub fn explain(
+    bundle: &Bundle,
+    input: &DecisionInput<'_>,
+    situation: &Situation<'_>,
+    card: &Scorecard,
     weights: &[f64],
 ) -> Decision {
-    let mut gated = gates::check(bundle.policy(), input, situation);
-    let mut channels: Vec<ChannelDecision> = Channel::ALL
-        .into_iter()
-        .map(|channel| {
-            let criteria = contributions(bundle, &opinions[channel], weights);
-            judge(bundle, input, situation, channel, criteria, std::mem::take(&mut gated[channel]))
-        })
-        .collect();
-    let preferred = |channel: Channel| {
-        let prefer = situation.strategy.map_or(&[][..], |s| &s.prefer);
-        prefer.iter().position(|c| *c == channel).unwrap_or(usize::MAX)
-    };
-    channels.sort_by(|a, b| {
-        let eligible = b.eligible.cmp(&a.eligible);
-        let strategy = preferred(a.channel).cmp(&preferred(b.channel));
-        let points = b.score.total_cmp(&a.score);
-        let ties = a.cost.cmp(&b.cost).then(a.channel.index().cmp(&b.channel.index()));
-        if a.eligible && b.eligible {
-            strategy.then(points).then(ties)
-        } else {
-            eligible.then(points).then(ties)
-        }
+    let mut found = gates::told(bundle.policy(), input, situation);
+    let ranking = order(bundle, input, situation, card, weights, &found);
+    let channels = ranking.map(|standing| {
+        let criteria = contributions(bundle, card, weights, standing.channel);
+        told(standing, criteria, std::mem::take(&mut found[standing.channel]))
     });
     let winner = channels.first().filter(|c| c.eligible);
-    let sent_later = input.request.send_at.filter(|send_at| *send_at > input.at);
+    let sent_later = input.question.send_at.filter(|send_at| *send_at > input.at);
     Decision {
         tenant: bundle.tenant().clone(),
         policy_version: bundle.version().clone(),
@@ -65,16 +62,57 @@ pub fn rank(
         priority: situation.priority,
         chosen: winner.map(|c| c.channel),
         held_until: winner.and_then(|c| c.held_until.or(sent_later)),
-        channels,
+        channels: channels.into(),
     }
 }
 
-fn contributions(bundle: &Bundle, opinions: &[Opinion], weights: &[f64]) -> Vec<Contribution> {
-    let criteria = bundle.criteria().iter().zip(opinions).zip(weights);
-    criteria.map(|((criterion, opinion), weight)| contribution(criterion, opinion, *weight)).collect()
+fn order<F: Findings>(
+    bundle: &Bundle,
+    input: &DecisionInput<'_>,
+    situation: &Situation<'_>,
+    card: &Scorecard,
+    weights: &[f64],
+    found: &PerChannel<F>,
+) -> [Standing; 4] {
+    let policy = bundle.policy();
+    let points = card.points(weights);
+    let mut ranking = Channel::ALL.map(|channel| {
+        let vetoed = card.vetoed(channel);
+        let eligible = found[channel].is_open() && !vetoed;
+        let score = if vetoed { 0.0 } else { rounded(points[channel]) };
+        Standing {
+            channel,
+            eligible,
+            score,
+            confidence: if vetoed { 0.0 } else { confidence(policy.scoring, score) },
+            held_until: found[channel].held_until().filter(|_| eligible),
+            cost: views::cost(policy, input, channel),
+            delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
+        }
+    });
+    let prefer = situation.strategy.map_or(&[][..], |s| &s.prefer);
+    let preferred = |channel: Channel| prefer.iter().position(|c| *c == channel).unwrap_or(usize::MAX);
+    ranking.sort_by(|a, b| {
+        let eligible = b.eligible.cmp(&a.eligible);
+        let points = b.score.total_cmp(&a.score);
+        let ties = a.cost.cmp(&b.cost).then(a.channel.index().cmp(&b.channel.index()));
+        if a.eligible && b.eligible && !prefer.is_empty() {
+            preferred(a.channel).cmp(&preferred(b.channel)).then(points).then(ties)
+        } else {
+            eligible.then(points).then(ties)
+        }
+    });
+    ranking
 }
 
-fn contribution(criterion: &Criterion, opinion: &Opinion, weight: f64) -> Contribution {
+fn contributions(bundle: &Bundle, card: &Scorecard, weights: &[f64], channel: Channel) -> Vec<Contribution> {
+    let criteria = bundle.criteria().iter().zip(weights).enumerate();
+    criteria
+        .map(|(at, (criterion, weight))| contribution(criterion, bundle.said(card, at, channel), *weight))
+        .collect()
+}
+
+fn contribution(criterion: &Criterion, said: Result<&Verdict, &ScriptFailure>, weight: f64) -> Contribution {
     let source = |position: Option<(usize, usize)>| {
         position.map(|(line, column)| format!("{}:{line}:{column}", criterion.file()))
     };
@@ -88,14 +126,14 @@ fn contribution(criterion: &Criterion, opinion: &Opinion, weight: f64) -> Contri
         source: None,
         error: None,
     };
-    match opinion {
+    match said {
         Err(failure) => {
             contribution.source = source(failure.position);
             contribution.error = Some(failure.message.clone());
         }
         Ok(verdict) => {
             contribution.source = source(verdict.position);
-            contribution.veto = verdict.kind == VerdictKind::Veto;
+            contribution.veto = verdict.is_veto();
             if let VerdictKind::Share(share) = verdict.kind {
                 contribution.share = share;
                 contribution.points = rounded(share * weight);
@@ -106,18 +144,9 @@ fn contribution(criterion: &Criterion, opinion: &Opinion, weight: f64) -> Contri
     contribution
 }
 
-/// One channel with its points added up.
-fn judge(
-    bundle: &Bundle,
-    input: &DecisionInput<'_>,
-    situation: &Situation<'_>,
-    channel: Channel,
-    criteria: Vec<Contribution>,
-    gated: Gated,
-) -> ChannelDecision {
-    let policy = bundle.policy();
-    let Gated { mut gates, hold, notes } = gated;
-    let vetoed = criteria.iter().any(|c| c.veto);
+/// One channel with everything that was found and said.
+fn told(standing: Standing, criteria: Vec<Contribution>, found: Told) -> ChannelDecision {
+    let Told { mut gates, hold, notes } = found;
     for veto in criteria.iter().filter(|c| c.veto) {
         let reason = veto.reason.clone().unwrap_or_else(|| format!("vetoed by {}", veto.criterion));
         // The script and the gate often say the same; it is told once.
@@ -125,21 +154,19 @@ fn judge(
             gates.push(GateReason { gate: Gate::Veto, reason });
         }
     }
-    let eligible = gates.is_empty();
-    let sum = criteria.iter().map(|c| c.share * c.weight).sum();
-    let score = if vetoed { 0.0 } else { rounded(sum) };
+    let eligible = standing.eligible;
     let hold = hold.filter(|_| eligible);
     ChannelDecision {
-        channel,
+        channel: standing.channel,
         eligible,
-        score,
-        confidence: if vetoed { 0.0 } else { confidence(policy.scoring, score) },
+        score: standing.score,
+        confidence: standing.confidence,
         reason: if eligible { reasons(&criteria) } else { closed(&gates) },
         gates,
-        held_until: hold.as_ref().map(|h| h.until),
+        held_until: standing.held_until,
         held_reason: hold.map(|h| h.reason),
-        cost: views::cost(policy, input, channel),
-        delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
+        cost: standing.cost,
+        delivery_seconds: standing.delivery_seconds,
         notes,
         criteria,
     }

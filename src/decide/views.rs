@@ -2,11 +2,13 @@
 //!
 //! Nothing here judges: gates and criteria do.
 
+use std::borrow::Cow;
+
 use chrono::{Datelike, Timelike};
 
 use super::{DecisionInput, timing::Timing};
 use crate::{
-    domain::{channel::Channel, message::Priority, money::MicroEuros},
+    domain::{address::Reach, channel::Channel, message::Priority, money::MicroEuros},
     policy::{
         settings::TenantPolicy,
         view::{ChannelView, HistoryView, MessageView},
@@ -18,20 +20,20 @@ const PRIOR_MESSAGES: f64 = 4.0;
 /// Fewer received messages than this say nothing.
 const HISTORY_MIN: u32 = 3;
 
-pub fn message(
-    policy: &TenantPolicy,
-    input: &DecisionInput<'_>,
+pub fn message<'a>(
+    policy: &'a TenantPolicy,
+    input: &DecisionInput<'a>,
     timing: &Timing,
     priority: Priority,
-) -> MessageView {
-    let (request, profile) = (input.request, input.words.message);
+) -> MessageView<'a> {
+    let (question, profile) = (&input.question, input.words.message);
     MessageView {
-        kind: request.kind,
+        kind: question.kind,
         priority,
-        template: request.content.template.clone(),
-        tags: request.tags.clone(),
-        origin: request.origin,
-        locale: request.locale.clone().unwrap_or_else(|| policy.locale.clone()),
+        template: question.template.map(Cow::Borrowed),
+        tags: Cow::Borrowed(question.tags),
+        origin: question.origin,
+        locale: Cow::Borrowed(question.locale.unwrap_or(&policy.locale)),
         length: i64::from(profile.characters),
         segments: i64::from(profile.segments),
         has_html: profile.has_html,
@@ -41,9 +43,11 @@ pub fn message(
         local_hour: i64::from(timing.local.hour()),
         local_minute: i64::from(timing.local.minute()),
         weekday: i64::from(timing.local.weekday().number_from_monday()),
-        minutes_to_event: request.event_at.map(|event| (event - timing.goes_at).num_seconds().div_euclid(60)),
-        send_within: request.send_within.map(i64::from),
-        allow_sms_in_quiet_hours: request.preferences.allow_sms_in_quiet_hours,
+        minutes_to_event: question
+            .event_at
+            .map(|event| (event - timing.goes_at).num_seconds().div_euclid(60)),
+        send_within: question.send_within.map(i64::from),
+        allow_sms_in_quiet_hours: question.allow_sms_in_quiet_hours,
     }
 }
 
@@ -54,12 +58,11 @@ pub fn channel(
     priority: Priority,
 ) -> ChannelView {
     let terms = &policy.channels[channel];
-    let preferences = &input.request.preferences;
     ChannelView {
         channel,
-        preferred: preferences.preferred.contains(&channel),
-        disabled: preferences.disabled.contains(&channel),
-        available: input.contacts[channel].address().is_some(),
+        preferred: input.question.preferred.contains(&channel),
+        disabled: input.question.disabled.contains(&channel),
+        available: input.reach[channel] == Reach::Known,
         opted_in: opted_in(policy, input, channel),
         healthy: input.facts.drivers[channel].configured && input.facts.drivers[channel].healthy,
         cost: cost(policy, input, channel).euros(),

@@ -82,6 +82,26 @@ impl Contact {
     }
 }
 
+/// Whether a message can go there at all: what a decision knows of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach<'a> {
+    Missing,
+    /// Given, but not an address; the words say why.
+    Unreadable(&'a str),
+    Known,
+}
+
+impl<'a> Reach<'a> {
+    /// What the contacts come to.
+    pub fn of(contacts: &'a PerChannel<Contact>) -> PerChannel<Self> {
+        PerChannel::from_fn(|channel| match &contacts[channel] {
+            Contact::Missing => Reach::Missing,
+            Contact::Unreadable(why) => Reach::Unreadable(why),
+            Contact::Known(_) => Reach::Known,
+        })
+    }
+}
+
 /// The addresses as the caller wrote them; which form they are in depends on the tenant's region.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawContacts {

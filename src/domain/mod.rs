@@ -14,6 +14,7 @@ pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;
+pub mod question;
 pub mod receipt;
 pub mod segments;
 pub mod suggest;

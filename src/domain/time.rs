@@ -128,9 +128,30 @@ pub struct Hold {
     pub reason: String,
 }
 
+/// A rule of the clock that makes a message wait, before anybody asks for it in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    pub until: DateTime<Utc>,
+    /// The rule that it waits for first.
+    pub rule: &'static str,
+}
+
+impl Wait {
+    /// `quiet hours until 08:00`, as somebody in that zone who waits from `at` on would say it.
+    pub fn in_words(&self, at: DateTime<Utc>, zone: Tz) -> String {
+        format!("{} until {}", self.rule, local_words(self.until, at, zone))
+    }
+}
+
 /// When a message that rings may go, if not at `at`: after the quiet hours that bind it, and within France's
 /// window for marketing SMS where that binds it too.
 pub fn hold_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Hold> {
+    let wait = wait_at(at, zone, quiet, french_window)?;
+    Some(Hold { until: wait.until, reason: wait.in_words(at, zone) })
+}
+
+/// The same, not put into words yet.
+pub fn wait_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Wait> {
     let (mut free, mut why) = (at, None);
     // Each rule may end inside the other one. Each round moves forward, and a fortnight of rounds is more than
     // Sundays and holidays can make.
@@ -143,7 +164,7 @@ pub fn hold_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_wi
             _ => break,
         }
     }
-    why.map(|rule| Hold { until: free, reason: format!("{rule} until {}", local_words(free, at, zone)) })
+    why.map(|rule| Wait { until: free, rule })
 }
 
 /// The first instant of the next local day, or of the next local month.

@@ -17,13 +17,14 @@ use crate::{
     channels::Drivers,
     decide::{self, DecisionInput, explanation::Explanation},
     domain::{
-        address::{Contact, read_contacts},
+        address::{Contact, Reach, read_contacts},
         channel::PerChannel,
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
         facts::{DriverHealth, Facts, SentLately},
         ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
+        question::Question,
         time::Clock,
     },
     failpoint,
@@ -118,8 +119,8 @@ struct Decided {
 impl Decided {
     fn input<'a>(&'a self, request: &'a MessageRequest) -> DecisionInput<'a> {
         DecisionInput {
-            request,
-            contacts: &self.contacts,
+            question: Question::of(request),
+            reach: Reach::of(&self.contacts),
             words: &self.words,
             facts: &self.facts,
             at: self.at,
@@ -237,7 +238,13 @@ impl Orchestrator {
         broadcast: Option<(BroadcastId, u32)>,
     ) -> Result<NewMessage, SubmitError> {
         let decided = self.decide(&asked, now, Need::Send).await?;
-        let plan = decide::plan(&decided.bundle, &decided.input(&asked.request), &decided.decision);
+        let plan = decide::plan(
+            &decided.bundle,
+            &decided.input(&asked.request),
+            &decided.decision,
+            &decided.contacts,
+            &asked.request.preferences.fallback,
+        );
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
         let policy = decided.bundle.policy();
         let day = now.with_timezone(&policy.time_zone).date_naive();
@@ -275,8 +282,8 @@ impl Orchestrator {
             None => self.facts(&bundle, request, &contacts, at).await?,
         };
         let input = DecisionInput {
-            request,
-            contacts: &contacts,
+            question: Question::of(request),
+            reach: Reach::of(&contacts),
             words: &words,
             facts: &facts,
             at,

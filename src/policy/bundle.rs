@@ -8,13 +8,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     criterion::Criterion,
     document::origin::{Origin, Origins},
+    scorecard::{Row, Said, Scorecard},
     settings::TenantPolicy,
     strategy::Strategy,
     template::Template,
     verdict::{ScriptFailure, Verdict},
     view::{ChannelView, MessageView},
 };
-use crate::domain::ids::{PolicyVersion, TenantId};
+use crate::domain::{
+    channel::{Channel, PerChannel},
+    ids::{PolicyVersion, TenantId},
+};
 
 /// One tenant's policy in force.
 #[derive(Debug)]
@@ -131,10 +135,14 @@ impl Bundle {
     }
 
     /// The first strategy whose `when` holds.
-    pub fn choose_strategy(&self, message: &Arc<MessageView>) -> StrategyChoice {
+    pub fn choose_strategy(&self, message: &MessageView<'_>) -> StrategyChoice {
         let mut choice = StrategyChoice::default();
+        if self.strategies.is_empty() {
+            return choice;
+        }
+        let message = Arc::new(message.clone().into_owned());
         for (at, strategy) in self.strategies.iter().enumerate() {
-            match strategy.matches(message) {
+            match strategy.matches(&message) {
                 Ok(true) => {
                     choice.matched = Some(at);
                     break;
@@ -148,8 +156,30 @@ impl Bundle {
         choice
     }
 
-    /// What every criterion says of one channel, in criterion order.
-    pub fn score(&self, message: &Arc<MessageView>, channel: &Arc<ChannelView>) -> Vec<Opinion> {
-        self.criteria.iter().map(|criterion| criterion.evaluate(message, channel)).collect()
+    /// What every criterion says of every channel.
+    pub fn score(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
+        let message = Arc::new(message.clone().into_owned());
+        let channels = PerChannel::from_fn(|channel| Arc::new(channels[channel]));
+        let mut card = Scorecard::for_criteria(self.criteria.len());
+        for criterion in &self.criteria {
+            card.push(Row { share: [0.0; 4], said: [Said::fixed(0); 4] }, 0);
+            for channel in Channel::ALL {
+                card.put(channel, criterion.evaluate(&message, &channels[channel]));
+            }
+        }
+        card
+    }
+
+    /// What a criterion, by its place, said of a channel.
+    pub fn said<'s>(
+        &'s self,
+        card: &'s Scorecard,
+        criterion: usize,
+        channel: Channel,
+    ) -> Result<&'s Verdict, &'s ScriptFailure> {
+        match card.rows[criterion].said[channel.index()].place() {
+            Ok(_) => unreachable!("no table yet"),
+            Err(at) => card.made(at).as_ref(),
+        }
     }
 }

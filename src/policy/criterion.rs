@@ -67,7 +67,7 @@ impl Criterion {
 
     /// Calls the script's `score(message, channel)`. `()` counts as neutral; anything else that is no verdict
     /// is a failure, and so is every limit of `engine`.
-    pub fn evaluate(&self, message: &Arc<MessageView>, channel: &Arc<ChannelView>) -> Opinion {
+    pub fn evaluate(&self, message: &Arc<MessageView<'static>>, channel: &Arc<ChannelView>) -> Opinion {
         let arguments = (Message(Arc::clone(message)), ChannelFacts(Arc::clone(channel)));
         let options = CallFnOptions::new().eval_ast(false);
         let result: Dynamic = engine()

@@ -3,7 +3,7 @@
 //!
 //! Knows no Rhai: a field is read into a plain `Value`, and `engine` turns that into what scripts hold.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use super::view::{ChannelView, HistoryView, MessageView};
 use crate::domain::{
@@ -105,7 +105,7 @@ macro_rules! words {
 }
 
 /// `message`.
-pub const MESSAGE: &[Field<MessageView>] = &[
+pub const MESSAGE: &[Field<MessageView<'static>>] = &[
     may_be_missing(field("type", words!(MessageKind), "what the message is about", |m| {
         m.kind.map_or(Value::Missing, |kind| Value::Text(kind.as_str()))
     })),
@@ -180,7 +180,7 @@ pub const HISTORY: &[Field<HistoryView>] = &[
     field("known", Bool, "there is enough history to go by", |h| Value::Bool(h.known)),
 ];
 
-fn optional_text(text: &Option<String>) -> Value<'_> {
+fn optional_text<'a>(text: &'a Option<Cow<'static, str>>) -> Value<'a> {
     text.as_deref().map_or(Value::Missing, Value::Text)
 }
 

@@ -14,6 +14,7 @@ pub mod environment;
 pub mod failure;
 pub mod fields;
 pub mod schema;
+pub mod scorecard;
 pub mod script_check;
 pub mod settings;
 pub mod shipped;

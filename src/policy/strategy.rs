@@ -29,7 +29,7 @@ impl Strategy {
     }
 
     /// Whether it holds for this message. What is neither true nor false is a failure.
-    pub fn matches(&self, message: &Arc<MessageView>) -> Result<bool, ScriptFailure> {
+    pub fn matches(&self, message: &Arc<MessageView<'static>>) -> Result<bool, ScriptFailure> {
         let mut scope = Scope::new();
         scope.push_constant("message", Message(Arc::clone(message)));
         let result: Dynamic = engine()

@@ -25,6 +25,18 @@ impl Verdict {
     pub fn neutral() -> Self {
         Self { kind: VerdictKind::Neutral, reason: Arc::from(""), position: None }
     }
+
+    /// What it gives of the criterion's weight, -1 to 1; a veto gives nothing.
+    pub fn share(&self) -> f64 {
+        match self.kind {
+            VerdictKind::Share(share) => share,
+            VerdictKind::Neutral | VerdictKind::Veto => 0.0,
+        }
+    }
+
+    pub fn is_veto(&self) -> bool {
+        self.kind == VerdictKind::Veto
+    }
 }
 
 /// Why a script gave no verdict. It counts as neutral, is shown in the explanation, and trips an alarm.

@@ -3,20 +3,23 @@
 //! A view holds no address and no content, so that no script can leak one. The list of fields that scripts,
 //! the static check, the README and the schema share is `fields`.
 
+use std::borrow::Cow;
+
 use crate::domain::{
     channel::Channel,
     message::{MessageKind, Origin, Priority},
 };
 
-/// `message` in a script. What may be missing is `()` there and `None` here.
+/// `message` in a script. What may be missing is `()` there and `None` here. Texts are borrowed from the request and
+/// the policy for as long as no interpreter needs them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MessageView {
+pub struct MessageView<'a> {
     pub kind: Option<MessageKind>,
     pub priority: Priority,
-    pub template: Option<String>,
-    pub tags: Vec<String>,
+    pub template: Option<Cow<'a, str>>,
+    pub tags: Cow<'a, [String]>,
     pub origin: Origin,
-    pub locale: String,
+    pub locale: Cow<'a, str>,
     /// Unicode scalar values of the body; of the SMS form where a template has one.
     pub length: i64,
     pub segments: i64,
@@ -38,8 +41,34 @@ pub struct MessageView {
     pub allow_sms_in_quiet_hours: bool,
 }
 
+impl MessageView<'_> {
+    /// With texts of its own: what an interpreter is given.
+    pub fn into_owned(self) -> MessageView<'static> {
+        MessageView {
+            template: self.template.map(|text| Cow::Owned(text.into_owned())),
+            tags: Cow::Owned(self.tags.into_owned()),
+            locale: Cow::Owned(self.locale.into_owned()),
+            kind: self.kind,
+            priority: self.priority,
+            origin: self.origin,
+            length: self.length,
+            segments: self.segments,
+            has_html: self.has_html,
+            has_attachments: self.has_attachments,
+            attachment_bytes: self.attachment_bytes,
+            quiet: self.quiet,
+            local_hour: self.local_hour,
+            local_minute: self.local_minute,
+            weekday: self.weekday,
+            minutes_to_event: self.minutes_to_event,
+            send_within: self.send_within,
+            allow_sms_in_quiet_hours: self.allow_sms_in_quiet_hours,
+        }
+    }
+}
+
 /// `channel` in a script.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChannelView {
     pub channel: Channel,
     pub preferred: bool,

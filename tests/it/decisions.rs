@@ -2,12 +2,13 @@
 //! of points written down independently of the scripts (spec.md section 2, details.md section 1).
 
 use channel_orchestrator::{
-    decide::{self, DecisionInput, explanation},
+    decide::{self, Choice, DecisionInput, Standing, explanation},
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
         channel::Channel,
         decision::{Decision, Gate},
         facts::Facts,
+        question::Question,
     },
     policy::{
         bundle::Bundle,
@@ -27,8 +28,8 @@ pub fn decide(bundle: &Bundle, request: &Value) -> (Decision, explanation::Expla
     let facts: Facts = asked.facts.clone().unwrap_or_default();
     let words = Words::of(bundle, &asked.request, Need::Measure).unwrap();
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at: asked.at.unwrap(),
@@ -36,8 +37,25 @@ pub fn decide(bundle: &Bundle, request: &Value) -> (Decision, explanation::Expla
         generation: 0,
     };
     let decision = decide::decide(bundle, &input);
+    assert_the_short_form_agrees(&decide::choose(bundle, &input), &decision);
     let explanation = explanation::explain(bundle, &input, &decision);
     (decision, explanation)
+}
+
+/// What an answer is made of says the same as the decision that is kept and explained.
+pub fn assert_the_short_form_agrees(choice: &Choice<'_>, decision: &Decision) {
+    let short = (choice.chosen, choice.held_until, choice.strategy, choice.priority);
+    let long = (decision.chosen, decision.held_until, decision.strategy.as_deref(), decision.priority);
+    assert_eq!(short, long);
+    for (standing, told) in choice.ranking.iter().zip(&decision.channels) {
+        let Standing { channel, eligible, score, confidence, held_until, cost, delivery_seconds } = *standing;
+        assert_eq!((channel, eligible, score), (told.channel, told.eligible, told.score));
+        assert_eq!((confidence, held_until, cost), (told.confidence, told.held_until, told.cost));
+        assert_eq!(delivery_seconds, told.delivery_seconds);
+        if eligible {
+            assert_eq!(choice.reasons(channel).collect::<Vec<_>>().join("; "), told.reason);
+        }
+    }
 }
 
 pub fn example(name: &str, at: &str) -> Value {
@@ -264,8 +282,8 @@ fn random_requests_against_an_independent_table_of_points() {
         let facts = Facts::default();
         let words = Words::plain(&asked.request.content);
         let input = DecisionInput {
-            request: &asked.request,
-            contacts: &contacts,
+            question: Question::of(&asked.request),
+            reach: Reach::of(&contacts),
             words: &words,
             facts: &facts,
             at: asked.at.unwrap(),
@@ -273,6 +291,7 @@ fn random_requests_against_an_independent_table_of_points() {
             generation: 0,
         };
         let decision = decide::decide(&bundle, &input);
+        assert_the_short_form_agrees(&decide::choose(&bundle, &input), &decision);
         let expected = case.ranking();
         let got: Vec<_> = decision.channels.iter().filter(|c| c.eligible).collect();
         let order: Vec<&str> = got.iter().map(|c| c.channel.as_str()).collect();

@@ -2,7 +2,13 @@
 
 use channel_orchestrator::{
     decide::{self, DecisionInput},
-    domain::{address::read_contacts, channel::Channel, delivery::Plan, facts::Facts},
+    domain::{
+        address::{Reach, read_contacts},
+        channel::Channel,
+        delivery::Plan,
+        facts::Facts,
+        question::Question,
+    },
     policy::bundle::Bundle,
     policy::template::Words,
     request::{self, Purpose},
@@ -17,8 +23,8 @@ fn plan(bundle: &Bundle, request: &Value) -> Plan {
     let facts: Facts = asked.facts.clone().unwrap_or_default();
     let words = Words::plain(&asked.request.content);
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at: asked.at.unwrap(),
@@ -26,7 +32,7 @@ fn plan(bundle: &Bundle, request: &Value) -> Plan {
         generation: 0,
     };
     let decision = decide::decide(bundle, &input);
-    decide::plan(bundle, &input, &decision).unwrap()
+    decide::plan(bundle, &input, &decision, &contacts, &asked.request.preferences.fallback).unwrap()
 }
 
 /// The reminder of the day before: by email, and by SMS if nobody has opened it after six hours.

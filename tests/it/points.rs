@@ -89,14 +89,14 @@ struct HistoryChanges {
     known: bool,
 }
 
-fn message(changes: &MessageChanges) -> Arc<MessageView> {
+fn message(changes: &MessageChanges) -> Arc<MessageView<'static>> {
     Arc::new(MessageView {
         kind: changes.r#type,
         priority: changes.priority.unwrap_or(Priority::Normal),
         template: None,
-        tags: Vec::new(),
+        tags: Vec::new().into(),
         origin: Origin::Api,
-        locale: "fr".to_owned(),
+        locale: "fr".into(),
         length: changes.length.unwrap_or(20),
         segments: 1,
         has_html: changes.has_html,

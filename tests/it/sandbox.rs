@@ -77,14 +77,14 @@ fn repeated(line: &str) -> String {
     format!("{before}{}{}", text.repeat(count.parse().unwrap()), repeated(after))
 }
 
-fn message() -> Arc<MessageView> {
+fn message() -> Arc<MessageView<'static>> {
     Arc::new(MessageView {
         kind: None,
         priority: Priority::Urgent,
-        template: Some("NEW_PROPERTY_ALERT".to_owned()),
-        tags: vec!["vip".to_owned(); 300],
+        template: Some("NEW_PROPERTY_ALERT".into()),
+        tags: vec!["vip".to_owned(); 300].into(),
         origin: Origin::Api,
-        locale: "fr".to_owned(),
+        locale: "fr".into(),
         length: i64::MAX,
         segments: i64::MAX,
         has_html: true,

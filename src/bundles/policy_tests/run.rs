@@ -12,9 +12,10 @@ use crate::{
         explanation::{self, Explanation},
     },
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
         channel::Channel,
         decision::{ChannelDecision, Decision},
+        question::Question,
         time::parse_time_zone,
     },
     policy::{
@@ -65,8 +66,8 @@ pub fn run(bundle: &Bundle, test: &PolicyTest) -> Outcome {
     let contacts = read_contacts(&request.contacts, bundle.policy().region);
     let facts = test.asked.facts.clone().unwrap_or_default();
     let input = DecisionInput {
-        request,
-        contacts: &contacts,
+        question: Question::of(request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at: test.at,

@@ -66,7 +66,7 @@ pub const OUR_FUNCTIONS: &[&str] =
 
 /// `message` in a script.
 #[derive(Clone)]
-pub(super) struct Message(pub Arc<MessageView>);
+pub(super) struct Message(pub Arc<MessageView<'static>>);
 
 /// `channel` in a script.
 #[derive(Clone)]

@@ -29,14 +29,14 @@ fn registered() -> BTreeSet<String> {
     every.into_iter().collect()
 }
 
-fn message() -> Arc<MessageView> {
+fn message() -> Arc<MessageView<'static>> {
     Arc::new(MessageView {
         kind: None,
         priority: Priority::Urgent,
-        template: Some("NEW".to_owned()),
-        tags: vec!["vip".to_owned()],
+        template: Some("NEW".into()),
+        tags: vec!["vip".to_owned()].into(),
         origin: Origin::Api,
-        locale: "fr".to_owned(),
+        locale: "fr".into(),
         length: 1,
         segments: 2,
         has_html: true,

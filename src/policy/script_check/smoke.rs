@@ -55,7 +55,7 @@ fn warning(
     criterion: &Criterion,
     source: &str,
     failure: &ScriptFailure,
-    message: &MessageView,
+    message: &MessageView<'static>,
     channel: &ChannelView,
 ) -> Diagnostic {
     let file = criterion.file();
@@ -100,14 +100,14 @@ fn shown<V>(object: &str, field: &Field<V>, view: &V) -> String {
 }
 
 /// A plain message, and what can be otherwise about it.
-fn messages() -> Vec<Arc<MessageView>> {
+fn messages() -> Vec<Arc<MessageView<'static>>> {
     let plain = MessageView {
         kind: None,
         priority: Priority::Normal,
         template: None,
-        tags: Vec::new(),
+        tags: Vec::new().into(),
         origin: Origin::Api,
-        locale: "fr".to_owned(),
+        locale: "fr".into(),
         length: 80,
         segments: 1,
         has_html: false,
@@ -126,8 +126,8 @@ fn messages() -> Vec<Arc<MessageView>> {
     all.extend(Priority::ALL.iter().map(|priority| MessageView { priority: *priority, ..plain.clone() }));
     all.push(MessageView {
         kind: Some(MessageKind::Appointment),
-        template: Some("appointment_reminder".to_owned()),
-        tags: vec!["vip".to_owned(), "newsletter".to_owned()],
+        template: Some("appointment_reminder".into()),
+        tags: vec!["vip".to_owned(), "newsletter".to_owned()].into(),
         minutes_to_event: Some(120),
         send_within: Some(30),
         ..plain.clone()

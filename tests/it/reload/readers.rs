@@ -12,7 +12,13 @@ use std::{
 use channel_orchestrator::{
     bundles::{Cause, PolicyHandle},
     decide::{DecisionInput, decide},
-    domain::{address::read_contacts, decision::Decision, facts::Facts, time::Clock},
+    domain::{
+        address::{Reach, read_contacts},
+        decision::Decision,
+        facts::Facts,
+        question::Question,
+        time::Clock,
+    },
     policy::template::Words,
     request::{Purpose, parse},
 };
@@ -49,8 +55,8 @@ impl Reader {
             let bundle = generation.tenant(&id("acme")).unwrap();
             let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
             let input = DecisionInput {
-                request: &asked.request,
-                contacts: &contacts,
+                question: Question::of(&asked.request),
+                reach: Reach::of(&contacts),
                 words: &words,
                 facts: &facts,
                 at,

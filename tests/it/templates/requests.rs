@@ -3,10 +3,11 @@
 use channel_orchestrator::{
     decide::{self, DecisionInput},
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
         channel::Channel,
         decision::{Decision, Gate},
         facts::Facts,
+        question::Question,
     },
     policy::{
         bundle::Bundle,
@@ -200,8 +201,8 @@ fn decided(
     let words = Words::of(bundle, &asked.request, Need::Send).unwrap();
     let facts = Facts::default();
     let input = DecisionInput {
-        request: &asked.request,
-        contacts: &contacts,
+        question: Question::of(&asked.request),
+        reach: Reach::of(&contacts),
         words: &words,
         facts: &facts,
         at: asked.at.unwrap(),
@@ -209,7 +210,7 @@ fn decided(
         generation: 0,
     };
     let decision = decide::decide(bundle, &input);
-    let plan = decide::plan(bundle, &input, &decision);
+    let plan = decide::plan(bundle, &input, &decision, &contacts, &asked.request.preferences.fallback);
     (decision, plan)
 }
 

@@ -1,0 +1,87 @@
+//! A decision as short as an answer needs it: which channel, which others, and the reasons by reference.
+//!
+//! Nothing is put into words here that was not words already. `decide` makes the long form, with every gate and
+//! criterion, from the same steps; a test holds the two together.
+
+use chrono::{DateTime, Utc};
+
+use super::{DecisionInput, Situation, ranking};
+use crate::{
+    domain::{channel::Channel, message::Priority, money::MicroEuros},
+    policy::{bundle::Bundle, scorecard::Scorecard},
+};
+
+/// How one channel stands against the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    pub channel: Channel,
+    /// No gate and no veto.
+    pub eligible: bool,
+    /// Sum of the points, rounded to 1e-6; 0 when vetoed.
+    pub score: f64,
+    pub confidence: f64,
+    /// When it may go, if not at once.
+    pub held_until: Option<DateTime<Utc>>,
+    pub cost: MicroEuros,
+    pub delivery_seconds: u32,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug)]
+pub struct Choice<'a> {
+    /// Best first; what may not be used comes last.
+    pub ranking: [Standing; 4],
+    /// None: no channel may be used.
+    pub chosen: Option<Channel>,
+    pub held_until: Option<DateTime<Utc>>,
+    /// The strategy in force, by name.
+    pub strategy: Option<&'a str>,
+    /// The priority that criteria saw.
+    pub priority: Priority,
+    bundle: &'a Bundle,
+    weights: &'a [f64],
+    card: Scorecard,
+}
+
+impl<'a> Choice<'a> {
+    pub(super) fn new(
+        bundle: &'a Bundle,
+        input: &DecisionInput<'a>,
+        situation: Situation<'a>,
+        card: Scorecard,
+        ranking: [Standing; 4],
+    ) -> Self {
+        let winner = Some(&ranking[0]).filter(|first| first.eligible);
+        let sent_later = input.question.send_at.filter(|send_at| *send_at > input.at);
+        Self {
+            chosen: winner.map(|first| first.channel),
+            held_until: winner.and_then(|first| first.held_until.or(sent_later)),
+            ranking,
+            strategy: situation.strategy.map(|strategy| strategy.name.as_str()),
+            priority: situation.priority,
+            bundle,
+            weights: bundle.weights(input.variant),
+            card,
+        }
+    }
+
+    /// The chosen channel's standing.
+    pub fn winner(&self) -> Option<&Standing> {
+        self.ranking.first().filter(|first| first.eligible)
+    }
+
+    /// The next two eligible channels after the chosen one (spec.md section 2).
+    pub fn alternatives(&self) -> impl Iterator<Item = &Standing> {
+        self.ranking.iter().skip(1).filter(|standing| standing.eligible).take(2)
+    }
+
+    /// The reasons of the criteria that gave a channel points or took some, in criterion order. Joined by "; " they
+    /// are `reason` of an answer.
+    pub fn reasons(&self, channel: Channel) -> impl Iterator<Item = &str> {
+        let weighted = self.weights.iter().enumerate();
+        let counted = weighted
+            .filter(move |(at, weight)| ranking::rounded(self.card.share(*at, channel) * **weight) != 0.0);
+        let said = counted.filter_map(move |(at, _)| self.bundle.said(&self.card, at, channel).ok());
+        said.map(|verdict| &*verdict.reason).filter(|reason| !reason.is_empty())
+    }
+}
