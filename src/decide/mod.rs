@@ -11,8 +11,9 @@ use crate::{
         question::Question,
     },
     policy::{
-        bundle::{Bundle, StrategyChoice},
+        bundle::Bundle,
         settings::StrategyRule,
+        strategy::StrategyChoice,
         template::Words,
         view::{ChannelView, MessageView},
     },

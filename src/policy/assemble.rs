@@ -12,6 +12,7 @@ use ring::digest;
 
 use super::{
     bundle::Bundle,
+    compile::Program,
     criterion::Criterion,
     diagnostic::Diagnostic,
     document::{
@@ -22,7 +23,7 @@ use super::{
         place, policy, remarks,
     },
     environment,
-    strategy::Strategy,
+    strategy::{Strategies, Strategy},
     template::Template,
 };
 use crate::domain::ids::{CriterionName, PolicyVersion, TenantId};
@@ -67,6 +68,8 @@ pub struct Assembled {
 pub struct Assembler {
     scripts: Mutex<Shared<Criterion>>,
     templates: Mutex<Shared<Template>>,
+    /// By the addresses of their criteria.
+    programs: Mutex<HashMap<Vec<usize>, Weak<Program>>>,
     inherited: Mutex<Option<Arc<Inherited>>>,
     /// The operator's drivers, by name; none: they are not known here.
     drivers: Option<Vec<String>>,
@@ -149,7 +152,8 @@ impl Assembler {
         warnings.extend(templates.values().flat_map(|t| t.warnings().iter().cloned()));
         let version = version(sources, environment, &merged);
         let origins = Origins::new(Arc::clone(&inherited.origins), &merged);
-        let bundle = Bundle::new(sources.tenant.clone(), version, policy, criteria, strategies);
+        let (program, strategies) = (self.program(criteria), Arc::new(Strategies::new(strategies)));
+        let bundle = Bundle::new(sources.tenant.clone(), version, policy, program, strategies);
         let bundle = bundle.with_origins(origins).with_templates(templates);
         Ok(Assembled { bundle, warnings: in_order(warnings) })
     }
@@ -205,6 +209,23 @@ impl Assembler {
             let source = std::str::from_utf8(&file.bytes).map_err(|error| vec![not_utf8(file, error)])?;
             Criterion::compile(name, &file.path, source.strip_prefix('\u{feff}').unwrap_or(source))
         })
+    }
+
+    /// The criteria linked, or the program of another tenant with the very same ones.
+    fn program(&self, mut criteria: Vec<Arc<Criterion>>) -> Arc<Program> {
+        criteria.sort_by(|a, b| a.name().order().cmp(&b.name().order()));
+        let key: Vec<usize> = criteria.iter().map(|criterion| Arc::as_ptr(criterion).addr()).collect();
+        let mut programs = locked(&self.programs);
+        // A program keeps its criteria: while it lives, no other can have their addresses.
+        if let Some(known) = programs.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        if programs.len() > 64 && programs.len().is_power_of_two() {
+            programs.retain(|_, program| program.strong_count() > 0);
+        }
+        let fresh = Arc::new(Program::link(criteria));
+        programs.insert(key, Arc::downgrade(&fresh));
+        fresh
     }
 
     /// Those of the templates that compile, by id.

@@ -6,11 +6,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    compile::Program,
     criterion::Criterion,
     document::origin::{Origin, Origins},
-    scorecard::{Row, Said, Scorecard},
+    scorecard::Scorecard,
     settings::TenantPolicy,
-    strategy::Strategy,
+    strategy::{Strategies, StrategyChoice},
     template::Template,
     verdict::{ScriptFailure, Verdict},
     view::{ChannelView, MessageView},
@@ -26,10 +27,10 @@ pub struct Bundle {
     tenant: TenantId,
     version: PolicyVersion,
     policy: TenantPolicy,
-    /// In criterion order.
-    criteria: Vec<Arc<Criterion>>,
-    /// In the order of `policy.strategies`.
-    strategies: Vec<Strategy>,
+    /// The criteria, in criterion order, compiled and linked; shared with every bundle of the same scripts.
+    program: Arc<Program>,
+    /// The strategies, in the order of `policy.strategies`; shared likewise.
+    strategies: Arc<Strategies>,
     /// Weights in the order of `criteria`.
     weights: Vec<f64>,
     variant_weights: BTreeMap<String, Vec<f64>>,
@@ -41,25 +42,16 @@ pub struct Bundle {
 /// What one criterion said of one channel, or why it said nothing.
 pub type Opinion = Result<Verdict, ScriptFailure>;
 
-/// The strategy that matched, and those that could not be asked.
-#[derive(Debug, Default)]
-pub struct StrategyChoice {
-    /// Index into `policy().strategies`.
-    pub matched: Option<usize>,
-    /// `name: what went wrong` of each `when` that failed before a match.
-    pub failures: Vec<String>,
-}
-
 impl Bundle {
     /// Puts checked parts together; weights are laid out in criterion order.
     pub fn new(
         tenant: TenantId,
         version: PolicyVersion,
         policy: TenantPolicy,
-        mut criteria: Vec<Arc<Criterion>>,
-        strategies: Vec<Strategy>,
+        program: Arc<Program>,
+        strategies: Arc<Strategies>,
     ) -> Self {
-        criteria.sort_by(|a, b| a.name().order().cmp(&b.name().order()));
+        let criteria = program.criteria();
         let weights: Vec<f64> =
             criteria.iter().map(|c| policy.weights.get(c.name()).copied().unwrap_or(0.0)).collect();
         let variant_weights = policy
@@ -75,7 +67,7 @@ impl Bundle {
             .collect();
         let origins = Origins::default();
         let templates = BTreeMap::new();
-        Self { tenant, version, policy, criteria, strategies, weights, variant_weights, origins, templates }
+        Self { tenant, version, policy, program, strategies, weights, variant_weights, origins, templates }
     }
 
     /// With the places that its values came from.
@@ -118,7 +110,7 @@ impl Bundle {
 
     /// In criterion order.
     pub fn criteria(&self) -> &[Arc<Criterion>] {
-        &self.criteria
+        self.program.criteria()
     }
 
     /// The weights under a variant, in criterion order. `control`, and a name with no overrides, is the
@@ -136,38 +128,17 @@ impl Bundle {
 
     /// The first strategy whose `when` holds.
     pub fn choose_strategy(&self, message: &MessageView<'_>) -> StrategyChoice {
-        let mut choice = StrategyChoice::default();
-        if self.strategies.is_empty() {
-            return choice;
-        }
-        let message = Arc::new(message.clone().into_owned());
-        for (at, strategy) in self.strategies.iter().enumerate() {
-            match strategy.matches(&message) {
-                Ok(true) => {
-                    choice.matched = Some(at);
-                    break;
-                }
-                Ok(false) => {}
-                Err(failure) => {
-                    choice.failures.push(format!("{}: {failure}", self.policy.strategies[at].name));
-                }
-            }
-        }
-        choice
+        self.strategies.choose(message)
     }
 
     /// What every criterion says of every channel.
     pub fn score(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
-        let message = Arc::new(message.clone().into_owned());
-        let channels = PerChannel::from_fn(|channel| Arc::new(channels[channel]));
-        let mut card = Scorecard::for_criteria(self.criteria.len());
-        for criterion in &self.criteria {
-            card.push(Row { share: [0.0; 4], said: [Said::fixed(0); 4] }, 0);
-            for channel in Channel::ALL {
-                card.put(channel, criterion.evaluate(&message, &channels[channel]));
-            }
-        }
-        card
+        self.program.score(message, channels)
+    }
+
+    /// The same by the interpreter alone: what the compiled form is held against.
+    pub fn interpret(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
+        self.program.interpret(message, channels)
     }
 
     /// What a criterion, by its place, said of a channel.
@@ -177,9 +148,11 @@ impl Bundle {
         criterion: usize,
         channel: Channel,
     ) -> Result<&'s Verdict, &'s ScriptFailure> {
-        match card.rows[criterion].said[channel.index()].place() {
-            Ok(_) => unreachable!("no table yet"),
-            Err(at) => card.made(at).as_ref(),
-        }
+        self.program.said(card, criterion, channel)
+    }
+
+    /// How the criteria and the strategies run.
+    pub fn program(&self) -> (&Program, &Strategies) {
+        (&self.program, &self.strategies)
     }
 }

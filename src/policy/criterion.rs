@@ -9,6 +9,7 @@ use rhai::{AST, CallFnOptions, Dynamic, Scope};
 
 use super::{
     bundle::Opinion,
+    compile::Followed,
     diagnostic::Diagnostic,
     engine::{ChannelFacts, Message, engine},
     failure,
@@ -29,18 +30,21 @@ pub struct Criterion {
     ast: AST,
     reasons: Vec<ReasonSite>,
     warnings: Vec<Diagnostic>,
+    followed: Followed,
 }
 
 impl Criterion {
     /// Compiles and checks a script, or says everything that is wrong with it.
     pub fn compile(name: CriterionName, file: &str, source: &str) -> Result<Self, Vec<Diagnostic>> {
         let checked = script_check::check_script(file, source)?;
+        let followed = Followed::new(source, &checked.functions);
         let mut criterion = Self {
             name,
             file: file.to_owned(),
             ast: checked.ast,
             reasons: checked.reasons,
             warnings: checked.warnings,
+            followed,
         };
         let found = script_check::smoke::run(&criterion, source);
         criterion.warnings.extend(found);
@@ -63,6 +67,11 @@ impl Criterion {
     /// What is legal and yet looks like a mistake; the trial run's failures among it.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
+    }
+
+    /// What it says, as graphs to be linked into a `Program`.
+    pub(super) fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// Calls the script's `score(message, channel)`. `()` counts as neutral; anything else that is no verdict

@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod bundle;
+pub mod compile;
 pub mod criterion;
 pub mod diagnostic;
 pub mod document;

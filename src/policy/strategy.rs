@@ -4,9 +4,10 @@
 
 use std::{fmt, sync::Arc};
 
-use rhai::{AST, Dynamic, Scope};
+use rhai::{AST, Dynamic, Scope, Stmt};
 
 use super::{
+    compile::{Conditions, Found, MessageSlots},
     diagnostic::Diagnostic,
     engine::{Message, engine},
     failure, script_check,
@@ -17,6 +18,7 @@ use super::{
 /// A compiled `when`.
 pub struct Strategy {
     name: String,
+    when: String,
     ast: AST,
 }
 
@@ -25,7 +27,16 @@ impl Strategy {
     /// expression, and the caller, who knows where it stands, moves them.
     pub fn compile(name: &str, when: &str) -> Result<Self, Vec<Diagnostic>> {
         let ast = script_check::check_condition(when)?;
-        Ok(Self { name: name.to_owned(), ast })
+        Ok(Self { name: name.to_owned(), when: when.to_owned(), ast })
+    }
+
+    /// The condition as written.
+    pub fn when(&self) -> &str {
+        &self.when
+    }
+
+    pub(super) fn statements(&self) -> &[Stmt] {
+        self.ast.statements()
     }
 
     /// Whether it holds for this message. What is neither true nor false is a failure.
@@ -43,6 +54,62 @@ impl Strategy {
 
     fn file(&self) -> String {
         format!("strategy {:?}", self.name)
+    }
+}
+
+/// The strategies of one policy, asked in their order.
+#[derive(Debug)]
+pub struct Strategies {
+    list: Vec<Strategy>,
+    compiled: Conditions,
+}
+
+/// The strategy that matched, and those that could not be asked.
+#[derive(Debug, Default)]
+pub struct StrategyChoice {
+    /// Index into `policy().strategies`.
+    pub matched: Option<usize>,
+    /// `name: what went wrong` of each `when` that failed before a match.
+    pub failures: Vec<String>,
+}
+
+impl Strategies {
+    /// Compiles the conditions as a chain.
+    pub fn new(list: Vec<Strategy>) -> Self {
+        let compiled = Conditions::compile(&list);
+        Self { list, compiled }
+    }
+
+    /// How the chain runs.
+    pub fn compiled(&self) -> &Conditions {
+        &self.compiled
+    }
+
+    /// The first whose `when` holds.
+    pub fn choose(&self, message: &MessageView<'_>) -> StrategyChoice {
+        let found = MessageSlots::of(message).map_or(Found::Interpret, |slots| self.compiled.find(&slots));
+        match found {
+            Found::Strategy(at) => StrategyChoice { matched: Some(at), failures: Vec::new() },
+            Found::None => StrategyChoice::default(),
+            Found::Interpret => self.interpret(message),
+        }
+    }
+
+    /// The same by the interpreter alone.
+    pub fn interpret(&self, message: &MessageView<'_>) -> StrategyChoice {
+        let mut choice = StrategyChoice::default();
+        let message = Arc::new(message.clone().into_owned());
+        for (at, strategy) in self.list.iter().enumerate() {
+            match strategy.matches(&message) {
+                Ok(true) => {
+                    choice.matched = Some(at);
+                    break;
+                }
+                Ok(false) => {}
+                Err(failure) => choice.failures.push(format!("{}: {failure}", strategy.name)),
+            }
+        }
+        choice
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one integration-test binary: what each suite covers is said at its head.
 mod api;
 mod cli;
+mod compiled;
 mod decisions;
 mod delivery;
 mod documents;

@@ -12,8 +12,11 @@ mod scan;
 pub(super) mod smoke;
 mod walk;
 
+use std::collections::BTreeSet;
+
 use rhai::{AST, Scope, Stmt};
 
+pub(super) use self::walk::Function;
 use self::{kinds::Family, parse_words::Broken, walk::Walk};
 use super::{
     criterion::ENTRY_POINT,
@@ -34,6 +37,7 @@ pub struct ReasonSite {
 /// A script that passed.
 pub(super) struct Checked {
     pub ast: AST,
+    pub functions: Vec<Function>,
     pub reasons: Vec<ReasonSite>,
     pub warnings: Vec<Diagnostic>,
 }
@@ -57,7 +61,26 @@ pub(super) fn check_script(file: &str, source: &str) -> Result<Checked, Vec<Diag
     if faults.iter().any(Diagnostic::is_error) {
         return Err(faults);
     }
-    Ok(Checked { ast, reasons, warnings: faults })
+    Ok(Checked { ast, functions, reasons, warnings: faults })
+}
+
+/// Every literal in a script, as written; whole numbers with their negative beside them.
+pub(super) fn literals(source: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for lexeme in scan::scan(source) {
+        let text = lexeme.text(source);
+        match lexeme.shape {
+            scan::Shape::Number => {
+                found.insert(format!("-{text}"));
+                found.insert(text.to_owned());
+            }
+            scan::Shape::Text | scan::Shape::Char => {
+                found.insert(text.to_owned());
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Parses and checks a strategy's condition. The file is unknown here.

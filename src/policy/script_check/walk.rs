@@ -16,7 +16,7 @@ use crate::policy::diagnostic::Diagnostic;
 
 /// A function of the script.
 #[derive(Clone, Debug)]
-pub(super) struct Function {
+pub(in crate::policy) struct Function {
     pub name: String,
     pub parameters: Vec<String>,
     pub start: Position,

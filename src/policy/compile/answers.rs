@@ -1,0 +1,186 @@
+//! The tests of a whole program, each answered once for a message: the digits of the rows of its tables.
+//!
+//! What a field already is (a truth, a word) is a digit as it stands and costs nothing; only comparisons are computed,
+//! and those of a channel only where something before them in their script makes them matter.
+
+use std::collections::HashMap;
+
+use super::{
+    graph::{Graph, Node, NodeId},
+    numbers::{Comparison, Expr, Reads},
+    slots::{CHANNEL_DIGITS, MESSAGE_ARITIES, MESSAGE_DIGITS, Place, Scope, Slot, Slots},
+    tables::{AnswerAt, Answers},
+    tests::Test,
+};
+use crate::domain::channel::Channel;
+
+/// Answers about one object; a program that asks more leaves the criterion that does to the interpreter.
+pub const ANSWERS_MAX: usize = 96;
+
+/// The tests of a program, beside the digits that every message has.
+#[derive(Clone, Debug, Default)]
+pub struct Tests {
+    message: Vec<Quick>,
+    channel: Vec<ForChannel>,
+    known: HashMap<Test, AnswerAt>,
+}
+
+/// A test about a channel.
+#[derive(Clone, Debug)]
+struct ForChannel {
+    test: Quick,
+    /// A bit for each channel whose tables ask it.
+    channels: u8,
+    /// It matters only where this answer is that.
+    needs: Option<(AnswerAt, u8)>,
+}
+
+/// The commonest tests without a tree to walk.
+#[derive(Clone, Debug)]
+enum Quick {
+    Length { at: u8, comparison: Comparison, bound: i64 },
+    Floats { comparison: Comparison, a: u8, b: u8 },
+    Other(Test),
+}
+
+impl Quick {
+    fn of(test: &Test) -> Self {
+        use Slot::{Float, Integer};
+        match test {
+            Test::Compare(
+                comparison,
+                Expr::Field(Place { scope: Scope::Message, slot: Integer(at) }),
+                Expr::Integer(bound),
+            ) => Quick::Length { at: *at, comparison: *comparison, bound: *bound },
+            Test::Compare(
+                comparison,
+                Expr::Field(Place { slot: Float(a), .. }),
+                Expr::Field(Place { slot: Float(b), .. }),
+            ) => Quick::Floats { comparison: *comparison, a: *a, b: *b },
+            other => Quick::Other(other.clone()),
+        }
+    }
+
+    fn answer(&self, reads: Reads<'_, '_>) -> u8 {
+        match self {
+            Quick::Length { at, comparison, bound } => {
+                u8::from(comparison.of_integers(reads.message.integers[usize::from(*at)], *bound))
+            }
+            Quick::Floats { comparison, a, b } => {
+                let floats = &reads.channel.floats;
+                u8::from(comparison.of_floats(floats[usize::from(*a)], floats[usize::from(*b)]))
+            }
+            Quick::Other(test) => test.answer(reads),
+        }
+    }
+}
+
+/// Every answer about one message.
+pub struct Asked {
+    message: [u8; ANSWERS_MAX],
+    channels: [[u8; ANSWERS_MAX]; 4],
+}
+
+impl Asked {
+    pub fn of(&self, channel: Channel) -> Answers<'_> {
+        Answers { message: &self.message, channel: &self.channels[channel.index()] }
+    }
+}
+
+impl Tests {
+    /// Gives each test below `root` its place; none where there is no more room.
+    pub fn place(&mut self, graph: &Graph, root: NodeId, channel: Channel) -> Option<HashMap<u32, AnswerAt>> {
+        let mut places = HashMap::new();
+        for asked in graph.asked_from(root) {
+            let test = graph.test(asked);
+            let at = match test {
+                Test::Digit { place: Place { scope, slot: Slot::Digit(at) }, .. } => {
+                    AnswerAt { scope: *scope, at: *at }
+                }
+                _ => self.computed(test)?,
+            };
+            places.insert(asked, at);
+        }
+        for (asked, at) in &places {
+            if at.scope == Scope::Channel && usize::from(at.at) >= CHANNEL_DIGITS {
+                let needs = needed(graph, root, *asked).map(|(digit, value)| (places[&digit], value));
+                let known = &mut self.channel[usize::from(at.at) - CHANNEL_DIGITS];
+                // Two scripts that need different things before they ask: it is always answered.
+                known.needs =
+                    if known.channels == 0 { needs } else { known.needs.filter(|n| Some(*n) == needs) };
+                known.channels |= 1 << channel.index();
+            }
+        }
+        Some(places)
+    }
+
+    fn computed(&mut self, test: &Test) -> Option<AnswerAt> {
+        if let Some(known) = self.known.get(test) {
+            return Some(*known);
+        }
+        let scope = test.scope();
+        let (digits, computed) = match scope {
+            Scope::Message => (MESSAGE_DIGITS, self.message.len()),
+            Scope::Channel => (CHANNEL_DIGITS, self.channel.len()),
+        };
+        let at = digits + computed;
+        if at >= ANSWERS_MAX {
+            return None;
+        }
+        match scope {
+            Scope::Message => self.message.push(Quick::of(test)),
+            Scope::Channel => {
+                self.channel.push(ForChannel { test: Quick::of(test), channels: 0, needs: None });
+            }
+        }
+        let place = AnswerAt { scope, at: at as u8 };
+        self.known.insert(test.clone(), place);
+        Some(place)
+    }
+
+    /// How many values an answer about the message can have.
+    pub fn arity(&self, answer: AnswerAt) -> u8 {
+        match answer.scope {
+            Scope::Message => MESSAGE_ARITIES.get(usize::from(answer.at)).copied().unwrap_or(2),
+            Scope::Channel => 2,
+        }
+    }
+
+    /// Answers everything.
+    pub fn answer(&self, slots: &Slots<'_>) -> Asked {
+        let mut asked = Asked { message: [0; ANSWERS_MAX], channels: [[0; ANSWERS_MAX]; 4] };
+        asked.message[..MESSAGE_DIGITS].copy_from_slice(&slots.message.digits);
+        let reads = Reads { message: &slots.message, channel: &slots.channels[0] };
+        for (answer, test) in asked.message[MESSAGE_DIGITS..].iter_mut().zip(&self.message) {
+            *answer = test.answer(reads);
+        }
+        for (at, channel) in slots.channels.iter().enumerate() {
+            asked.channels[at][..CHANNEL_DIGITS].copy_from_slice(&channel.digits);
+        }
+        for (place, ForChannel { test, channels, needs }) in self.channel.iter().enumerate() {
+            for at in 0..4 {
+                if channels >> at & 1 == 0 {
+                    continue;
+                }
+                let answers = Answers { message: &asked.message, channel: &asked.channels[at] };
+                if needs.is_some_and(|(answer, value)| answers.get(answer) != value) {
+                    continue;
+                }
+                let reads = Reads { message: &slots.message, channel: &slots.channels[at] };
+                asked.channels[at][CHANNEL_DIGITS + place] = test.answer(reads);
+            }
+        }
+        asked
+    }
+}
+
+/// The digit that a graph asks first, with the one value that leads to `test`.
+fn needed(graph: &Graph, root: NodeId, test: u32) -> Option<(u32, u8)> {
+    let Node::Ask { test: first, then } = graph.node(root) else { return None };
+    if !matches!(graph.test(*first), Test::Digit { .. }) {
+        return None;
+    }
+    let mut ways = then.iter().enumerate().filter(|(_, next)| graph.asked_from(**next).contains(&test));
+    let (value, _) = ways.next()?;
+    ways.next().is_none().then_some((*first, value as u8))
+}

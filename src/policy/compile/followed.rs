@@ -1,0 +1,62 @@
+//! One script, followed for each channel: its graphs, before they are laid out with those of the other criteria.
+
+use super::{
+    constants::Cases,
+    follow::Follow,
+    graph::{Graph, NodeId},
+    symbols::{Binding, Object, Path, Symbol},
+};
+use crate::{
+    domain::channel::Channel,
+    policy::{criterion::ENTRY_POINT, script_check::Function},
+};
+
+/// What a script says, as graphs.
+#[derive(Debug)]
+pub struct Followed {
+    /// In the order of `Channel::ALL`.
+    pub(super) graphs: [(Graph, NodeId); 4],
+    /// Why the interpreter is asked somewhere, in the author's words with line and column; empty: nowhere, but where
+    /// the script itself fails.
+    why: Vec<String>,
+}
+
+impl Followed {
+    /// Follows a script that passed its checks.
+    pub(in crate::policy) fn new(source: &str, functions: &[Function]) -> Self {
+        let cases = Cases::of(source, super::words());
+        let mut why = Vec::new();
+        let graphs = Channel::ALL.map(|channel| {
+            let mut follow = Follow::new(Some(channel), functions, &cases);
+            let root = script(&mut follow, functions);
+            for told in std::mem::take(&mut follow.why) {
+                if !why.contains(&told) {
+                    why.push(told);
+                }
+            }
+            (follow.graph.finished(), root)
+        });
+        Self { graphs, why }
+    }
+
+    /// Whether the interpreter is all that there is.
+    pub fn is_interpreted(&self) -> bool {
+        self.graphs.iter().all(|(graph, root)| graph.is_interpret(*root))
+    }
+
+    pub fn why(&self) -> &[String] {
+        &self.why
+    }
+}
+
+fn script(follow: &mut Follow<'_>, functions: &[Function]) -> NodeId {
+    let entry = functions.iter().find(|f| f.name == ENTRY_POINT && f.parameters.len() == 2);
+    let Some(entry) = entry else { return follow.interpreted() };
+    let mut path = Path::default();
+    for (name, object) in entry.parameters.iter().zip([Object::Message, Object::Channel]) {
+        let value = Symbol::Object(object);
+        path.scope.push(Binding { name: name.as_str().into(), value, constant: false });
+    }
+    let end = |follow: &mut Follow<'_>, _: Path, value: Symbol| follow.leaf(&value);
+    follow.statements(path, &entry.body, &end, &end)
+}
