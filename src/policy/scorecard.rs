@@ -73,6 +73,11 @@ impl Scorecard {
         &self.made[at]
     }
 
+    /// How many of its opinions were made for this message, instead of being found in a table.
+    pub fn interpreted(&self) -> usize {
+        self.made.len()
+    }
+
     /// What a criterion gives a channel, before weighting.
     pub fn share(&self, criterion: usize, channel: Channel) -> f64 {
         self.rows[criterion].share[channel.index()]

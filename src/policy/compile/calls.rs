@@ -147,6 +147,7 @@ impl Follow<'_> {
             }
             _ => {}
         }
+        let nothing = [a, b].iter().any(|side| side.is_unit());
         if let Some(comparison) = Comparison::of(operator) {
             return self.compare(path, comparison, a, b, at, then);
         }
@@ -161,6 +162,9 @@ impl Follow<'_> {
         {
             pieces.extend(more);
             return self.text(path, pieces, at, then);
+        }
+        if nothing {
+            return self.fails();
         }
         self.give_up(format!("`{operator}` of something that the message decides"), at)
     }
@@ -307,6 +311,8 @@ impl Follow<'_> {
                 };
                 self.computed(path, Expr::Call(function, Arc::clone(of)), false, then)
             }
+            // What is missing has no functions.
+            _ if arguments.iter().any(Symbol::is_unit) => self.fails(),
             _ => self.give_up(format!("`{name}` of something that the message decides"), at),
         }
     }

@@ -1,7 +1,7 @@
 //! What does not depend on the message is computed at load, by the engine itself: so a constant can only be what the
 //! interpreter would have made of it.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, fmt::Write as _};
 
 use rhai::{AST, Dynamic, Expr, Scope, Stmt};
 
@@ -59,16 +59,24 @@ pub struct Cases(HashMap<u64, Dynamic>);
 impl Cases {
     /// Of every literal in the script, and of the words that fields can be.
     pub fn of(source: &str, words: impl IntoIterator<Item = &'static str>) -> Self {
-        let mut cases = HashMap::new();
-        let quoted = words.into_iter().map(|word| format!("\"{word}\""));
-        for text in
-            literals(source).into_iter().chain(quoted).chain(["()".into(), "true".into(), "false".into()])
-        {
-            if let (Some(hash), Ok(value)) = (hash_of(&text), engine().eval_expression(&text)) {
-                cases.insert(hash, value);
+        let mut values: Vec<(String, Dynamic)> = Vec::new();
+        let mut add = |text: String, value: Dynamic| {
+            if value.as_float().is_err() && !values.iter().any(|(_, known)| same(known, &value)) {
+                values.push((text, value));
+            }
+        };
+        add("()".into(), Dynamic::UNIT);
+        add("true".into(), true.into());
+        add("false".into(), false.into());
+        for word in words {
+            add(format!("\"{word}\""), word.into());
+        }
+        for text in literals(source) {
+            if let Ok(value) = engine().eval_expression::<Dynamic>(&text) {
+                add(text, value);
             }
         }
-        Self(cases)
+        Self(hashes(values).unwrap_or_default())
     }
 
     /// The value of a case.
@@ -82,11 +90,16 @@ impl Cases {
     }
 }
 
-/// The key that Rhai gives a literal in a `switch`: read from a tree that has no other.
-fn hash_of(literal: &str) -> Option<u64> {
+/// The keys that Rhai gives these literals in a `switch`: read from a tree that has each of them once.
+fn hashes(values: Vec<(String, Dynamic)>) -> Option<HashMap<u64, Dynamic>> {
+    let mut text = String::from("switch a {");
+    for (literal, _) in &values {
+        let _ = write!(text, " {literal} => (),");
+    }
+    text.push_str(" _ => () }");
     let mut scope = Scope::new();
     scope.push_constant("a", ());
-    let ast = engine().compile_with_scope(&scope, format!("switch a {{ {literal} => 1, _ => 2 }}")).ok()?;
+    let ast = engine().compile_with_scope(&scope, &text).ok()?;
     let [statement] = ast.statements() else { return None };
     let switch = match statement {
         Stmt::Switch(switch, _) => switch,
@@ -99,9 +112,13 @@ fn hash_of(literal: &str) -> Option<u64> {
         },
         _ => return None,
     };
-    let mut keys = switch.1.cases.keys();
-    let key = *keys.next()?;
-    keys.next().is_none().then_some(key)
+    let mut hashes = HashMap::new();
+    // Arms are kept in the order in which they are written.
+    for (hash, case) in switch.1.cases.iter() {
+        let [arm] = case.blocks[..] else { return None };
+        hashes.insert(*hash, values.get(arm)?.1.clone());
+    }
+    (hashes.len() == values.len()).then_some(hashes)
 }
 
 /// Of one type and equal.
