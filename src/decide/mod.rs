@@ -58,6 +58,15 @@ pub fn choose<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
     Choice::new(bundle, input, situation, card, ranking)
 }
 
+/// The same with every script run by the interpreter: what the compiled form is measured and held against.
+pub fn choose_interpreted<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
+    let situation = Situation::of(bundle, input);
+    let card = bundle.interpret(&situation.message, &situation.channels);
+    let weights = bundle.weights(input.variant);
+    let ranking = ranking::rank(bundle, input, &situation, &card, weights);
+    Choice::new(bundle, input, situation, card, ranking)
+}
+
 /// The same with everything that explains it.
 pub fn decide(bundle: &Bundle, input: &DecisionInput<'_>) -> Decision {
     let situation = Situation::of(bundle, input);
