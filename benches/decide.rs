@@ -17,7 +17,7 @@ use channel_orchestrator::{
     decide::{self, DecisionInput},
     domain::{
         address::{Contact, Reach, read_contacts},
-        channel::{Channel, PerChannel},
+        channel::PerChannel,
         facts::{EngagementHistory, Facts},
         message::MessageRequest,
         question::Question,
@@ -167,6 +167,13 @@ fn main() {
     assert_agreement(&bundle, &stream);
     let rounds = if quick { 3 } else { ROUNDS };
     let mut seen: Vec<Vec<(String, f64)>> = Vec::new();
+    // For a profiler: one variant alone, over and over.
+    if std::env::args().any(|argument| argument == "--only-compiled") {
+        for _ in 0..500 {
+            timed("decide.compiled", &stream, |asked| ours(&bundle, asked));
+        }
+        return;
+    }
     for _ in 0..=rounds {
         seen.push(vec![
             timed("decide.native", &stream, |asked| {

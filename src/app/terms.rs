@@ -38,12 +38,12 @@ impl Terms for PolicyTerms {
 fn limits(policy: &TenantPolicy, claimed: &Claimed, hop: &Hop, now: DateTime<Utc>) -> IntentLimits {
     let (budget, request) = (&policy.budget, &claimed.request);
     let priority = claimed.plan.priority.or(request.priority).unwrap_or(policy.default_priority);
-    let target = budget.targets.get(&priority).filter(|_| budget.enforce_targets);
-    let of_message = budget.max_cost_per_message.get(&priority).into_iter().chain(target);
+    let target = budget.targets.get(priority).filter(|_| budget.enforce_targets);
+    let of_message = budget.max_cost_per_message.get(priority).into_iter().chain(target);
     let cheapest = claimed.plan.hops.iter().map(|hop| hop.cost).min().unwrap_or(MicroEuros::ZERO);
     // `on_limit = "cheapest"`: what is over the budget still goes by the cheapest channel.
     let spared = budget.on_limit == OnLimit::Cheapest && hop.cost <= cheapest;
-    let own = budget.origins.get(&request.origin).copied().unwrap_or_default();
+    let own = budget.origins.get(request.origin).copied().unwrap_or_default();
     let unless_spared = |limit: Option<MicroEuros>| limit.filter(|_| !spared);
     IntentLimits {
         message_max: of_message.min().copied(),

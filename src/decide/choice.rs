@@ -47,7 +47,7 @@ impl<'a> Choice<'a> {
     pub(super) fn new(
         bundle: &'a Bundle,
         input: &DecisionInput<'a>,
-        situation: Situation<'a>,
+        situation: &Situation<'a>,
         card: Scorecard,
         ranking: [Standing; 4],
     ) -> Self {
@@ -79,8 +79,8 @@ impl<'a> Choice<'a> {
     /// are `reason` of an answer.
     pub fn reasons(&self, channel: Channel) -> impl Iterator<Item = &str> {
         let weighted = self.weights.iter().enumerate();
-        let counted = weighted
-            .filter(move |(at, weight)| ranking::rounded(self.card.share(*at, channel) * **weight) != 0.0);
+        let counted =
+            weighted.filter(move |(at, weight)| ranking::counts(self.card.share(*at, channel) * **weight));
         let said = counted.filter_map(move |(at, _)| self.bundle.said(&self.card, at, channel).ok());
         said.map(|verdict| &*verdict.reason).filter(|reason| !reason.is_empty())
     }

@@ -202,10 +202,10 @@ fn money<F: Findings>(
         (Channel::Sms, segments @ 2..) => format!("{segments} segments, {cost} EUR"),
         _ => format!("{cost} EUR"),
     };
-    if let Some(limit) = budget.max_cost_per_message.get(&priority).filter(|limit| cost > **limit) {
+    if let Some(limit) = budget.max_cost_per_message.get(priority).filter(|limit| cost > **limit) {
         found.close(Gate::Cost, || format!("{}, limit {limit}", price()));
     }
-    if let Some(target) = budget.targets.get(&priority).filter(|target| cost > **target) {
+    if let Some(target) = budget.targets.get(priority).filter(|target| cost > **target) {
         let words = || format!("{}, above the target of {target} for {priority} messages", price());
         if budget.enforce_targets {
             found.close(Gate::Cost, words);
@@ -250,7 +250,7 @@ impl fmt::Display for Over {
 fn over_budget(policy: &TenantPolicy, input: &DecisionInput<'_>, cost: MicroEuros) -> Option<Over> {
     let (budget, spend) = (&policy.budget, &input.facts.spend);
     let origin = input.question.origin;
-    let own = budget.origins.get(&origin).copied().unwrap_or_default();
+    let own = budget.origins.get(origin).copied().unwrap_or_default();
     let of_origin = |over: Over| Over { origin: Some(origin), ..over };
     let monthly = |over: Over| Over { monthly: true, ..over };
     over("daily budget", budget.daily, spend.today, cost)

@@ -55,7 +55,7 @@ pub fn choose<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
     let card = bundle.score(&situation.message, &situation.channels);
     let weights = bundle.weights(input.variant);
     let ranking = ranking::rank(bundle, input, &situation, &card, weights);
-    Choice::new(bundle, input, situation, card, ranking)
+    Choice::new(bundle, input, &situation, card, ranking)
 }
 
 /// The same with every script run by the interpreter: what the compiled form is measured and held against.
@@ -64,7 +64,7 @@ pub fn choose_interpreted<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> 
     let card = bundle.interpret(&situation.message, &situation.channels);
     let weights = bundle.weights(input.variant);
     let ranking = ranking::rank(bundle, input, &situation, &card, weights);
-    Choice::new(bundle, input, situation, card, ranking)
+    Choice::new(bundle, input, &situation, card, ranking)
 }
 
 /// The same with everything that explains it.

@@ -186,7 +186,14 @@ fn closed(gates: &[GateReason]) -> String {
     gates.iter().map(|g| g.reason.as_str()).collect::<Vec<_>>().join("; ")
 }
 
+/// Whether points are anything but 0 once they are rounded.
+#[inline]
+pub fn counts(points: f64) -> bool {
+    (points * ROUNDING).abs() >= 0.5
+}
+
 /// To 1e-6, and never minus zero.
+#[inline]
 pub fn rounded(value: f64) -> f64 {
     (value * ROUNDING).round() / ROUNDING + 0.0
 }

@@ -76,14 +76,16 @@ pub fn channel(
 }
 
 /// What the message costs on a channel: for SMS by the segment.
+#[inline]
 pub fn cost(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel) -> MicroEuros {
     let each = policy.channels[channel].cost;
     if channel == Channel::Sms { each.times(input.words.channels.sms.segments.max(1)) } else { each }
 }
 
 /// Seconds until it is usually delivered.
+#[inline]
 pub fn delivery_seconds(policy: &TenantPolicy, channel: Channel, priority: Priority) -> u32 {
-    policy.channels[channel].delivery_seconds.get(&priority).copied().unwrap_or(0)
+    policy.channels[channel].delivery_seconds.get(priority).copied().unwrap_or(0)
 }
 
 /// Whether the person agreed to be written to on a channel that needs it: a caller who passes their address

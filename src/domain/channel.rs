@@ -79,6 +79,7 @@ impl<T> PerChannel<T> {
 
 impl<T> Index<Channel> for PerChannel<T> {
     type Output = T;
+    #[inline]
     fn index(&self, channel: Channel) -> &T {
         match channel {
             Channel::Sms => &self.sms,
@@ -90,6 +91,7 @@ impl<T> Index<Channel> for PerChannel<T> {
 }
 
 impl<T> IndexMut<Channel> for PerChannel<T> {
+    #[inline]
     fn index_mut(&mut self, channel: Channel) -> &mut T {
         match channel {
             Channel::Sms => &mut self.sms,

@@ -4,6 +4,7 @@
 //! one place that may), knows SQL, JSON bodies of the API, TOML files or scripts.
 
 pub mod address;
+pub mod by_word;
 pub mod channel;
 pub mod consent;
 pub mod decision;

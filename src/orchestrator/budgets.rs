@@ -98,9 +98,9 @@ enum Over {
 /// Every limit that is set: whether it is a month's, of what, and how much.
 fn limits(budget: &BudgetPolicy) -> Vec<(bool, Over, MicroEuros)> {
     let mut all = vec![(false, Over::Everything, budget.daily), (true, Over::Everything, budget.monthly)];
-    for (origin, own) in &budget.origins {
-        all.push((false, Over::Origin(*origin), own.daily));
-        all.push((true, Over::Origin(*origin), own.monthly));
+    for (origin, own) in budget.origins.iter() {
+        all.push((false, Over::Origin(origin), own.daily));
+        all.push((true, Over::Origin(origin), own.monthly));
     }
     all.extend(budget.channels_daily.iter().map(|(c, limit)| (false, Over::Channel(c), *limit)));
     all.into_iter().filter_map(|(month, over, limit)| Some((month, over, limit?))).collect()

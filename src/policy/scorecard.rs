@@ -50,6 +50,7 @@ impl Scorecard {
     }
 
     /// A row as a table has it; `vetoes` is a bit for each channel.
+    #[inline]
     pub(super) fn push(&mut self, row: Row, vetoes: u8) {
         self.rows.push(row);
         if vetoes != 0 {
@@ -79,6 +80,7 @@ impl Scorecard {
     }
 
     /// What a criterion gives a channel, before weighting.
+    #[inline]
     pub fn share(&self, criterion: usize, channel: Channel) -> f64 {
         self.rows[criterion].share[channel.index()]
     }

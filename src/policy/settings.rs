@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 
 use crate::domain::{
     address::Region,
+    by_word::ByWord,
     channel::{Channel, PerChannel},
     delivery::OnUnknown,
     facts::SentLately,
@@ -93,7 +94,7 @@ pub struct ChannelTerms {
     /// For SMS, per segment.
     pub cost: MicroEuros,
     pub open_rate: f64,
-    pub delivery_seconds: BTreeMap<Priority, u32>,
+    pub delivery_seconds: ByWord<Priority, u32>,
     /// Characters; none: unlimited. For SMS it informs and does not gate: longer texts take more segments.
     pub max_length: Option<u32>,
     pub rich_media: bool,
@@ -130,7 +131,7 @@ pub struct DeadlinePolicy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetPolicy {
     /// By priority; a message that costs more is gated. None: no limit.
-    pub max_cost_per_message: BTreeMap<Priority, MicroEuros>,
+    pub max_cost_per_message: ByWord<Priority, MicroEuros>,
     /// 0 to 1.
     pub alert_threshold: f64,
     pub on_limit: OnLimit,
@@ -138,9 +139,9 @@ pub struct BudgetPolicy {
     pub monthly: Option<MicroEuros>,
     pub channels_daily: PerChannel<Option<MicroEuros>>,
     /// The cost aimed at by priority: above it the explanation says so, and it is a gate where enforced.
-    pub targets: BTreeMap<Priority, MicroEuros>,
+    pub targets: ByWord<Priority, MicroEuros>,
     pub enforce_targets: bool,
-    pub origins: BTreeMap<Origin, OriginBudget>,
+    pub origins: ByWord<Origin, OriginBudget>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What a criterion says of one channel, and how it can fail to say it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// A script's answer, checked: the share is finite and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +50,11 @@ pub struct ScriptFailure {
 
 /// A script's text as one line to show: cut at `chars_max`, and without control characters and marks that turn
 /// the direction of writing, which could forge what a terminal or a log shows.
-pub(super) fn one_line(text: &str, chars_max: usize) -> String {
+pub(super) fn one_line(text: &str, chars_max: usize) -> Cow<'_, str> {
+    // Nearly all of them are plain and short.
+    if text.len() <= chars_max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Cow::Borrowed(text);
+    }
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -59,5 +63,5 @@ pub(super) fn one_line(text: &str, chars_max: usize) -> String {
     if text.chars().nth(chars_max).is_some() {
         line.push('…');
     }
-    line
+    Cow::Owned(line)
 }

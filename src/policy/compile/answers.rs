@@ -15,7 +15,7 @@ use super::{
 use crate::domain::channel::Channel;
 
 /// Answers about one object; a program that asks more leaves the criterion that does to the interpreter.
-pub const ANSWERS_MAX: usize = 96;
+pub const ANSWERS_MAX: usize = 64;
 
 /// The tests of a program, beside the digits that every message has.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,7 @@ impl Quick {
         }
     }
 
+    #[inline]
     fn answer(&self, reads: Reads<'_, '_>) -> u8 {
         match self {
             Quick::Length { at, comparison, bound } => {
@@ -82,6 +83,7 @@ pub struct Asked {
 }
 
 impl Asked {
+    #[inline]
     pub fn of(&self, channel: Channel) -> Answers<'_> {
         Answers { message: &self.message, channel: &self.channels[channel.index()] }
     }
@@ -174,13 +176,21 @@ impl Tests {
     }
 }
 
-/// The digit that a graph asks first, with the one value that leads to `test`.
+/// The last question on every way to `test`, with the one answer that leads on to it.
 fn needed(graph: &Graph, root: NodeId, test: u32) -> Option<(u32, u8)> {
-    let Node::Ask { test: first, then } = graph.node(root) else { return None };
-    if !matches!(graph.test(*first), Test::Digit { .. }) {
-        return None;
+    let (mut at, mut needed) = (root, None);
+    loop {
+        let Node::Ask { test: asked, then } = graph.node(at) else { return needed };
+        if *asked == test {
+            return needed;
+        }
+        let leads = |next: &NodeId| graph.asked_from(*next).contains(&test);
+        let mut ways = then.iter().enumerate().filter(|(_, next)| leads(next));
+        let Some((value, next)) = ways.next() else { return needed };
+        if ways.next().is_some() {
+            return needed;
+        }
+        needed = Some((*asked, value as u8));
+        at = *next;
     }
-    let mut ways = then.iter().enumerate().filter(|(_, next)| graph.asked_from(**next).contains(&test));
-    let (value, _) = ways.next()?;
-    ways.next().is_none().then_some((*first, value as u8))
 }

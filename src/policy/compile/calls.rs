@@ -270,9 +270,9 @@ impl Follow<'_> {
             ("len", [Symbol::Tags]) => then(self, path, Symbol::Number(Expr::Count.into())),
             ("percent", [Symbol::Number(rate)]) => {
                 let pieces = Arc::new(vec![Piece::Percent((**rate).clone())]);
-                self.require(path, &Test::IsFinite((**rate).clone()), &|follow, path| {
-                    then(follow, path, Symbol::Pieces(Arc::clone(&pieces)))
-                })
+                let mut path = path;
+                path.owed.push(Test::IsFinite((**rate).clone()));
+                then(self, path, Symbol::Pieces(pieces))
             }
             ("to_string", [value]) => {
                 self.as_text(path, value, at, &|follow, path, pieces| follow.text(path, pieces, at, then))
@@ -344,12 +344,11 @@ impl Follow<'_> {
         }
         let kind = FormulaKind::Share { share: (*number).clone(), penalty };
         let formula = Arc::new(Formula { kind, reason: pieces, position });
-        if constant.is_some() {
-            return then(self, path, Symbol::Formula(formula));
+        let mut path = path;
+        if constant.is_none() {
+            path.owed.push(Test::IsShare((*number).clone()));
         }
-        self.require(path, &Test::IsShare((*number).clone()), &|follow, path| {
-            then(follow, path, Symbol::Formula(Arc::clone(&formula)))
-        })
+        then(self, path, Symbol::Formula(formula))
     }
 
     fn veto(&mut self, path: Path, reason: &Symbol, at: Position, then: Then<'_>) -> NodeId {
@@ -424,8 +423,21 @@ impl Follow<'_> {
         })
     }
 
-    /// What a script ends in.
-    pub fn leaf(&mut self, value: &Symbol) -> NodeId {
+    /// What a script ends in. What its path owes is asked first, but for what the verdict itself is made of.
+    pub fn end(&mut self, mut path: Path, value: &Symbol) -> NodeId {
+        let asked_anyway = |test: &Test| match value {
+            Symbol::Formula(formula) => formula.asks(test),
+            _ => false,
+        };
+        while let Some(owed) = path.owed.pop() {
+            if !asked_anyway(&owed) {
+                return self.require(path, &owed, &|follow, path| follow.end(path, value));
+            }
+        }
+        self.leaf(value)
+    }
+
+    fn leaf(&mut self, value: &Symbol) -> NodeId {
         match value {
             Symbol::Verdict(verdict) => self.graph.leaf(Leaf::Verdict((**verdict).clone())),
             Symbol::Formula(formula) => self.graph.leaf(Leaf::Formula((**formula).clone())),

@@ -81,6 +81,8 @@ fn chain(follow: &mut Follow<'_>, mut path: Path, strategies: &[Strategy], at: u
     let message = Symbol::Object(Object::Message);
     path.scope.push(Binding { name: "message".into(), value: message, constant: true });
     let decided = |follow: &mut Follow<'_>, path: Path, value: Symbol| match value {
+        // A text that may not be one, in a condition: nobody writes that.
+        _ if !path.owed.is_empty() => follow.fails(),
         // A condition that is neither true nor false fails, and says so.
         Symbol::Known(known) if !known.is_bool() => follow.fails(),
         value => follow.truth(path, &value, &|follow, path, holds| match holds {

@@ -57,6 +57,6 @@ fn script(follow: &mut Follow<'_>, functions: &[Function]) -> NodeId {
         let value = Symbol::Object(object);
         path.scope.push(Binding { name: name.as_str().into(), value, constant: false });
     }
-    let end = |follow: &mut Follow<'_>, _: Path, value: Symbol| follow.leaf(&value);
+    let end = |follow: &mut Follow<'_>, path: Path, value: Symbol| follow.end(path, &value);
     follow.statements(path, &entry.body, &end, &end)
 }

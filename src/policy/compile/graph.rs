@@ -38,6 +38,21 @@ pub struct Formula {
     pub position: Option<(usize, usize)>,
 }
 
+impl Formula {
+    /// Whether making the verdict finds out what this test asks: then it need not be asked before.
+    pub fn asks(&self, test: &Test) -> bool {
+        match test {
+            Test::IsShare(number) => {
+                matches!(&self.kind, FormulaKind::Share { share, .. } if share == number)
+            }
+            Test::IsFinite(number) => {
+                self.reason.iter().any(|piece| matches!(piece, Piece::Percent(rate) if rate == number))
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum FormulaKind {
     /// The share, and whether it is taken away.

@@ -119,6 +119,7 @@ impl Comparison {
         }
     }
 
+    #[inline]
     pub fn of_integers(self, a: i64, b: i64) -> bool {
         match self {
             Comparison::Less => a < b,
@@ -131,6 +132,7 @@ impl Comparison {
     }
 
     /// Rhai 1.27 compares floats by their relative distance (`func/builtin.rs`, `impl_float`).
+    #[inline]
     pub fn of_floats(self, a: f64, b: f64) -> bool {
         let most = if a * b == 0.0 { 1.0 } else { a.abs().max(b.abs()) };
         if most == 0.0 {

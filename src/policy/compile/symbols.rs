@@ -103,6 +103,9 @@ pub struct Path {
     pub steps: u32,
     /// Functions of the script within each other.
     pub depth: u32,
+    /// What must hold for the script not to have failed, and has not been asked: a verdict that is made of it asks it
+    /// anyway.
+    pub owed: Vec<Test>,
 }
 
 impl Path {

@@ -58,6 +58,7 @@ pub struct Answers<'a> {
 }
 
 impl Answers<'_> {
+    #[inline]
     pub fn get(&self, at: AnswerAt) -> u8 {
         match at.scope {
             Scope::Message => self.message[usize::from(at.at)],
@@ -66,6 +67,7 @@ impl Answers<'_> {
     }
 
     /// The number of a row.
+    #[inline]
     pub fn row(&self, digits: &[Digit]) -> usize {
         digits.iter().map(|d| usize::from(self.get(d.answer)) * usize::from(d.stride)).sum()
     }
@@ -158,6 +160,7 @@ impl Lookup {
         Lookup::Walk { nodes: nodes.into(), root: 0 }
     }
 
+    #[inline]
     pub fn find(&self, answers: Answers<'_>) -> Cell {
         match self {
             Lookup::Always(cell) => *cell,

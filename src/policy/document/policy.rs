@@ -12,6 +12,7 @@ use super::{layer::LayerKind, merge::Merged, values::Value};
 use crate::{
     domain::{
         address::Region,
+        by_word::ByWord,
         channel::{Channel, PerChannel},
         delivery::OnUnknown,
         ids::CriterionName,
@@ -94,8 +95,8 @@ impl<'a> Pick<'a> {
     }
 
     /// The priorities that have a limit.
-    fn money_by_priority(&mut self, path: &str) -> Option<BTreeMap<Priority, MicroEuros>> {
-        let mut found = BTreeMap::new();
+    fn money_by_priority(&mut self, path: &str) -> Option<ByWord<Priority, MicroEuros>> {
+        let mut found = ByWord::default();
         for priority in Priority::ALL {
             if let Some(limit) = self.money(&format!("{path}.{priority}"))? {
                 found.insert(*priority, limit);
@@ -235,7 +236,7 @@ impl<'a> Pick<'a> {
         let reply_to = self.text_or_none(&at("reply_to"));
         let cost = self.money(&at("cost"));
         let open_rate = self.number(&at("open_rate"));
-        let mut delivery_seconds = BTreeMap::new();
+        let mut delivery_seconds = ByWord::default();
         for priority in Priority::ALL {
             if let Some(seconds) = self.whole(&at(&format!("delivery_seconds.{priority}"))) {
                 delivery_seconds.insert(*priority, seconds);
@@ -316,7 +317,7 @@ impl<'a> Pick<'a> {
             self.per_channel(|pick, channel| pick.money(&format!("budget.channels.{channel}")));
         let targets = self.money_by_priority("budget.targets");
         let enforce_targets = self.bool("budget.enforce");
-        let mut origins = BTreeMap::new();
+        let mut origins = ByWord::default();
         for origin in Origin::ALL {
             let daily = self.money(&format!("budget.origins.{origin}.daily"));
             let monthly = self.money(&format!("budget.origins.{origin}.monthly"));

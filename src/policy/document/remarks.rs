@@ -191,7 +191,7 @@ impl Remarks<'_> {
     fn money(&mut self, policy: &TenantPolicy) {
         let sms = policy.channels.sms.cost;
         for priority in Priority::ALL {
-            let limit = policy.budget.max_cost_per_message.get(priority);
+            let limit = policy.budget.max_cost_per_message.get(*priority);
             if limit.is_some_and(|limit| *limit < sms) && policy.channels.sms.enabled {
                 let path = format!("budget.max_cost_per_message.{priority}");
                 let limit = limit.copied().unwrap_or(MicroEuros::ZERO);
