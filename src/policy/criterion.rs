@@ -9,7 +9,7 @@ use rhai::{AST, CallFnOptions, Dynamic, Scope};
 
 use super::{
     bundle::Opinion,
-    compile::Followed,
+    compile::{self, Followed, Learnt},
     diagnostic::Diagnostic,
     engine::{ChannelFacts, Message, engine},
     failure,
@@ -31,6 +31,8 @@ pub struct Criterion {
     reasons: Vec<ReasonSite>,
     warnings: Vec<Diagnostic>,
     followed: Followed,
+    /// What the interpreter said where there is no table; none where the script does not tell what it reads.
+    learnt: Option<Learnt>,
 }
 
 impl Criterion {
@@ -38,6 +40,7 @@ impl Criterion {
     pub fn compile(name: CriterionName, file: &str, source: &str) -> Result<Self, Vec<Diagnostic>> {
         let checked = script_check::check_script(file, source)?;
         let followed = Followed::new(source, &checked.functions);
+        let learnt = Learnt::of(&checked.ast);
         let mut criterion = Self {
             name,
             file: file.to_owned(),
@@ -45,10 +48,11 @@ impl Criterion {
             reasons: checked.reasons,
             warnings: checked.warnings,
             followed,
+            learnt,
         };
         let found = script_check::smoke::run(&criterion, source);
         criterion.warnings.extend(found);
-        Ok(criterion)
+        Ok(criterion.tried(source))
     }
 
     pub fn name(&self) -> &CriterionName {
@@ -67,6 +71,30 @@ impl Criterion {
     /// What is legal and yet looks like a mistake; the trial run's failures among it.
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
+    }
+
+    /// The same if its compiled form agrees with the interpreter over a sample; else interpreted, with an alarm.
+    fn tried(self, source: &str) -> Self {
+        let criterion = Arc::new(self);
+        let differs = compile::difference(&criterion, source);
+        let mut criterion = Arc::into_inner(criterion).expect("nobody else has it yet");
+        if let Some(told) = differs {
+            let words = format!(
+                "the compiled form of this script differs from the interpreter ({told}): it runs interpreted"
+            );
+            tracing::error!(file = criterion.file, "{words}");
+            let fault = Diagnostic::warning("compiled-differs", &criterion.file, words.clone());
+            criterion
+                .warnings
+                .push(fault.hint("nothing is wrong with the script: please report this as a bug"));
+            criterion.followed = Followed::interpreted(words);
+            criterion.learnt = None;
+        }
+        criterion
+    }
+
+    pub(super) fn learnt(&self) -> Option<&Learnt> {
+        self.learnt.as_ref()
     }
 
     /// What it says, as graphs to be linked into a `Program`.

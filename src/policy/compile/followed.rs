@@ -3,7 +3,7 @@
 use super::{
     constants::Cases,
     follow::Follow,
-    graph::{Graph, NodeId},
+    graph::{Graph, Leaf, NodeId},
     symbols::{Binding, Object, Path, Symbol},
 };
 use crate::{
@@ -37,6 +37,16 @@ impl Followed {
             (follow.graph.finished(), root)
         });
         Self { graphs, why }
+    }
+
+    /// Left to the interpreter altogether, for this reason.
+    pub(in crate::policy) fn interpreted(why: String) -> Self {
+        let graphs = Channel::ALL.map(|_| {
+            let mut graph = Graph::default();
+            let root = graph.leaf(Leaf::Interpret);
+            (graph, root)
+        });
+        Self { graphs, why: vec![why] }
     }
 
     /// Whether the interpreter is all that there is.

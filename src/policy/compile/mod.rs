@@ -19,8 +19,10 @@ mod follow;
 mod followed;
 mod formulas;
 mod graph;
+mod learnt;
 mod numbers;
 mod program;
+mod sample;
 mod slots;
 mod statements;
 mod symbols;
@@ -29,7 +31,9 @@ mod tests;
 
 pub use conditions::{Conditions, Found};
 pub use followed::Followed;
+pub use learnt::Learnt;
 pub use program::{Program, Way};
+pub use sample::{difference, differences};
 pub use slots::MessageSlots;
 
 /// The words that fields of a closed set can be.

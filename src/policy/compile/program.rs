@@ -66,6 +66,10 @@ pub enum Way {
     Compiled {
         but: Vec<String>,
     },
+    /// By the interpreter, whose answers are remembered.
+    Learnt {
+        why: Vec<String>,
+    },
     Interpreted {
         why: Vec<String>,
     },
@@ -76,7 +80,11 @@ impl Way {
     pub fn of(criterion: &Criterion) -> Self {
         let followed = criterion.followed();
         let why = followed.why().to_vec();
-        if followed.is_interpreted() { Way::Interpreted { why } } else { Way::Compiled { but: why } }
+        match (followed.is_interpreted(), criterion.learnt()) {
+            (false, _) => Way::Compiled { but: why },
+            (true, Some(_)) => Way::Learnt { why },
+            (true, None) => Way::Interpreted { why },
+        }
     }
 }
 
@@ -88,6 +96,15 @@ struct Owned<'v, 'a> {
 }
 
 impl Owned<'_, '_> {
+    /// What is remembered of the interpreter, or what it says now.
+    fn recall(&mut self, criterion: &Criterion, channel: Channel, slots: &Slots<'_>) -> Opinion {
+        let reads = Reads { message: &slots.message, channel: &slots.channels[channel.index()] };
+        match criterion.learnt() {
+            Some(learnt) => learnt.ask(channel, reads, || self.ask(criterion, channel)),
+            None => self.ask(criterion, channel),
+        }
+    }
+
     fn ask(&mut self, criterion: &Criterion, channel: Channel) -> Opinion {
         let (message, channels) = self.made.get_or_insert_with(|| {
             let message = Arc::new(self.message.clone().into_owned());
@@ -237,7 +254,7 @@ impl Program {
                     if line.open != 0 {
                         // What a row leaves open, each channel's own table would: there is none, so the script is run.
                         for channel in Channel::ALL.into_iter().filter(|c| line.open >> c.index() & 1 == 1) {
-                            card.put(channel, owned.ask(criterion, channel));
+                            card.put(channel, owned.recall(criterion, channel, &slots));
                         }
                     }
                 }
@@ -247,7 +264,7 @@ impl Program {
                 Plan::Interpreted => {
                     card.push(NOTHING, 0);
                     for channel in Channel::ALL {
-                        card.put(channel, owned.ask(criterion, channel));
+                        card.put(channel, owned.recall(criterion, channel, &slots));
                     }
                 }
             }
@@ -276,7 +293,7 @@ impl Program {
                 Cell::Formula(at) => formulas::verdict(&self.formulas[at as usize], reads),
                 _ => None,
             };
-            card.put(channel, made.map_or_else(|| owned.ask(criterion, channel), Ok));
+            card.put(channel, made.map_or_else(|| owned.recall(criterion, channel, slots), Ok));
         }
     }
 

@@ -100,7 +100,7 @@ fn shown<V>(object: &str, field: &Field<V>, view: &V) -> String {
 }
 
 /// A plain message, and what can be otherwise about it.
-fn messages() -> Vec<Arc<MessageView<'static>>> {
+pub(in crate::policy) fn messages() -> Vec<Arc<MessageView<'static>>> {
     let plain = MessageView {
         kind: None,
         priority: Priority::Normal,
@@ -157,7 +157,7 @@ fn messages() -> Vec<Arc<MessageView<'static>>> {
 }
 
 /// Each channel: plain, with a history, and out of reach.
-fn channels() -> Vec<Arc<ChannelView>> {
+pub(in crate::policy) fn channels() -> Vec<Arc<ChannelView>> {
     let of = |channel: Channel| {
         let plain = ChannelView {
             channel,
