@@ -17,7 +17,7 @@ use channel_orchestrator::{
 use serde_json::Value;
 
 fn compile(id: &str, text: &str) -> Result<Template, Vec<Diagnostic>> {
-    let file = SourceFile { path: format!("templates/{id}.toml"), bytes: text.as_bytes().to_vec() };
+    let file = SourceFile::new(format!("templates/{id}.toml"), text);
     Template::compile(id, &file)
 }
 
