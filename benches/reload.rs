@@ -199,7 +199,9 @@ fn measure_saves(tenants: usize, pace: Pace) {
         // What is kept after the swap is no part of it, and must be over before the next.
         thread::sleep(Duration::from_millis(700));
     }
-    println!("{tenants} tenants, one file saved: live after the settle window {walls:.1?} ms, CPU {cpus:.2?} ms");
+    println!(
+        "{tenants} tenants, one file saved: live after the settle window {walls:.1?} ms, CPU {cpus:.2?} ms"
+    );
     figure("reload.live", median(walls), "ms");
     figure("reload.cpu", median(cpus), "ms");
 
@@ -277,7 +279,9 @@ fn measure_storm(tenants: usize, pace: Pace) {
     for _ in 0..PHASES {
         let (calm, _) = phase(&watched, tenants, pace, false, &mut counter);
         let (storm, made) = phase(&watched, tenants, pace, true, &mut counter);
-        println!("p99 of a decision: {calm:.2} us without saves, {storm:.2} us in a storm ({made} decisions)");
+        println!(
+            "p99 of a decision: {calm:.2} us without saves, {storm:.2} us in a storm ({made} decisions)"
+        );
         quiet.push(calm);
         stormy.push(storm);
         ratios.push(storm / calm);

@@ -65,12 +65,15 @@ pub(super) struct Core {
 
 /// The folder as it was read last, and what may have changed since. Held for as long as a load takes: two are never
 /// made at once.
+#[derive(Default)]
 pub(super) struct Held {
     pub snapshot: Snapshot,
     /// What must be looked at before the next load.
     scope: Scope,
     /// How the folder differed when somebody last looked.
     seen: Option<Difference>,
+    /// A load did not come to its end: what it read was taken over, and is still to be judged.
+    unjudged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +121,7 @@ impl Core {
             counters: ReloadCounters::default(),
             progress: watch::Sender::new(Progress::default()),
             hints: Arc::new(Mutex::new(Scope::nothing())),
-            held: Mutex::new(Held { snapshot: Snapshot::default(), scope: Scope::nothing(), seen: None }),
+            held: Mutex::default(),
             state: Mutex::new(State { mode: "off", ..State::default() }),
         }
     }
@@ -142,8 +145,8 @@ impl Core {
             held.snapshot.compare_some(&self.folder, some);
         }
         self.see(&mut held, how != Look::Hinted);
-        let Held { snapshot, seen, .. } = &*held;
-        let stale = seen.as_ref().is_some_and(|seen| snapshot.is_stale(seen));
+        let Held { snapshot, seen, unjudged, .. } = &*held;
+        let stale = *unjudged || seen.as_ref().is_some_and(|seen| snapshot.is_stale(seen));
         if !stale {
             held.rest();
         }
@@ -177,12 +180,14 @@ impl Core {
         let mut held = self.held();
         let touched = self.read(&mut held, force);
         failpoint::hit("reload.read");
-        let touched = if force { Touched::Everything } else { Touched::Paths(&touched) };
+        let everything = std::mem::replace(&mut held.unjudged, true) || force;
+        let touched = if everything { Touched::Everything } else { Touched::Paths(&touched) };
         let known = |tenant: &TenantId| self.state().standings.get(tenant)?.judgement.clone();
         // One thread: the others are for messages.
         let loaded = self.loader.load(&held.snapshot, touched, &known, force, 1);
         failpoint::hit("reload.compiled");
         let applied = self.apply(&held.snapshot, loaded, false);
+        held.unjudged = false;
         drop(held);
         self.counters.loaded(applied.ok, !applied.changed.is_empty(), self.clock.now());
         tracing::debug!(

@@ -120,8 +120,12 @@ fn work(archive: &Archive, job: Job) {
     match job {
         Job::Keep(versions) => keep(archive, &versions),
         // Whoever asked may have gone.
-        Job::Forget(tenant, done) => drop(done.send(archive.forget(&tenant))),
-        Job::Settle(done) => drop(done.send(())),
+        Job::Forget(tenant, done) => {
+            let _ = done.send(archive.forget(&tenant));
+        }
+        Job::Settle(done) => {
+            let _ = done.send(());
+        }
     }
 }
 
@@ -138,4 +142,34 @@ fn keep(archive: &Archive, versions: &[Kept]) {
         }
     }
     failpoint::hit("reload.saved");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::last_good::tests::kept, *};
+
+    fn names(archive: &Archive) -> Vec<String> {
+        archive.last_good().0.iter().map(|headline| headline.tenant.to_string()).collect()
+    }
+
+    #[test]
+    fn what_was_to_be_kept_is_kept_before_the_end_and_in_order() {
+        let state = tempfile::tempdir().unwrap();
+        let archive = Archive::new(state.path());
+        let keeper = Keeper::start(archive.clone()).unwrap();
+        let acme = TenantId::parse("acme").unwrap();
+        keeper.keep(vec![kept("acme", 1, "one", 1), kept("beta", 2, "one", 1)]);
+        keeper.forget(&acme).unwrap();
+        assert_eq!(names(&archive), ["beta"]);
+        keeper.keep(vec![kept("acme", 3, "two", 2)]);
+        keeper.settle();
+        assert_eq!(names(&archive), ["acme", "beta"]);
+        for version in 4..10 {
+            keeper.keep(vec![kept("acme", version, "three", version.into())]);
+        }
+        drop(keeper);
+        let newest = kept("acme", 9, "three", 9);
+        assert_eq!(archive.last_good().0[0].version, newest.version.as_str());
+        assert_eq!(archive.versions(&acme).len(), 7);
+    }
 }

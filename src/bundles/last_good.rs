@@ -320,10 +320,10 @@ fn write_all(files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn kept(tenant: &str, version: u8, own: &str, at: i64) -> Kept {
+    pub fn kept(tenant: &str, version: u8, own: &str, at: i64) -> Kept {
         let file = |path: &str, text: &str| Arc::new(SourceFile::new(path, text));
         let sources = BundleSources {
             tenant: TenantId::parse(tenant).unwrap(),

@@ -359,3 +359,6 @@ fn tenants_of(snapshot: &Snapshot) -> BTreeSet<TenantId> {
     });
     readable.chain(refused).collect()
 }
+
+#[cfg(test)]
+mod tests;

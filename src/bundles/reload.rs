@@ -253,7 +253,12 @@ impl Core {
             // The same as before the restart: it has been in force since then.
             Some((bundle, judged)) if !pinned && bundle.version().as_str() == kept.version => {
                 let sources = judged.sources.clone();
-                Some(Active::restored(Arc::clone(bundle), (kept.since, kept.tally), sources, BundleSource::Files))
+                Some(Active::restored(
+                    Arc::clone(bundle),
+                    (kept.since, kept.tally),
+                    sources,
+                    BundleSource::Files,
+                ))
             }
             Some(_) if !pinned => None,
             _ => {

@@ -14,13 +14,12 @@ use super::{
 use crate::{
     domain::ids::{CriterionName, TenantId},
     policy::{
-        assemble::{BundleSources, SourceFile},
+        assemble::{BundleSources, SourceFile, SourceFiles},
         diagnostic::Diagnostic,
         shipped,
     },
 };
 
-type Sources = Arc<[Arc<SourceFile>]>;
 type TestFiles = Vec<(Arc<SourceFile>, TestFile)>;
 
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub(super) struct Shared {
     /// By id; a template that cannot be read has none.
     templates: BTreeMap<String, Arc<SourceFile>>,
     /// The same two as lists, for tenants that replace none.
-    lists: (Sources, Sources),
+    lists: (SourceFiles, SourceFiles),
     tests: TestFiles,
     /// Which of `tests` name a tenant, in tests or in their faults.
     naming: BTreeMap<TenantId, Vec<usize>>,
@@ -131,21 +130,17 @@ impl Shared {
         (sources, faults)
     }
 
-    /// The scripts and templates in force for a tenant.
-    fn lists_of(&self, snapshot: &Snapshot, tenant: &TenantId) -> (Sources, Sources) {
-        let mut own = snapshot.files_under(&format!("tenants/{tenant}")).peekable();
-        if own.peek().is_none() {
-            return self.lists.clone();
-        }
-        let (mut criteria, mut templates) = (self.criteria.clone(), self.templates.clone());
-        for (role, file) in own {
+    /// The scripts and templates in force for a tenant: the very lists of all, where it replaces nothing in them.
+    fn lists_of(&self, snapshot: &Snapshot, tenant: &TenantId) -> (SourceFiles, SourceFiles) {
+        let (mut criteria, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        for (role, file) in snapshot.files_under(&format!("tenants/{tenant}")) {
             match role {
                 Role::TenantCriterion(_, name) => drop(criteria.insert(name.clone(), Arc::clone(file))),
                 Role::TenantTemplate(_, id) => drop(templates.insert(id.clone(), Arc::clone(file))),
                 _ => {}
             }
         }
-        (criteria.into_values().collect(), templates.into_values().collect())
+        (over(&self.criteria, &self.lists.0, criteria), over(&self.templates, &self.lists.1, templates))
     }
 
     /// One remark for each tenant that tests name and that has no file, at the first of them.
@@ -187,6 +182,20 @@ impl Shared {
         }
         problems
     }
+}
+
+/// A list with a tenant's own files in the places of those of the same name, in the order of names.
+fn over<K: Clone + Ord>(
+    all: &BTreeMap<K, Arc<SourceFile>>,
+    list: &SourceFiles,
+    own: BTreeMap<K, Arc<SourceFile>>,
+) -> SourceFiles {
+    if own.is_empty() {
+        return Arc::clone(list);
+    }
+    let mut merged = all.clone();
+    merged.extend(own);
+    merged.into_values().collect()
 }
 
 /// Scripts or templates of a tenant that has no file are read by nobody.

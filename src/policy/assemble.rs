@@ -66,11 +66,11 @@ pub struct BundleSources {
     /// `tenants/<id>.toml`.
     pub own: Arc<SourceFile>,
     /// The scripts in force: `criteria/*.rhai`, each replaced by the tenant's own of the same name.
-    pub criteria: Arc<[Arc<SourceFile>]>,
+    pub criteria: SourceFiles,
     /// The templates in force: `templates/*.toml`, each replaced by the tenant's own of the same name.
-    pub templates: Arc<[Arc<SourceFile>]>,
+    pub templates: SourceFiles,
     /// `tests/*.toml` files that hold at least one test naming this tenant (they count in the version).
-    pub tests: Arc<[Arc<SourceFile>]>,
+    pub tests: SourceFiles,
 }
 
 /// `ORCHESTRATOR_*` values that lie between default.toml and the tenant's file; they count in the version.
@@ -93,9 +93,9 @@ pub struct Assembler {
     /// By the addresses of their criteria.
     programs: Mutex<HashMap<Vec<usize>, Weak<Program>>>,
     /// The templates of tenants that have none of their own.
-    common: Mutex<Option<(Arc<[Arc<SourceFile>]>, Weak<Templates>)>>,
+    common: Mutex<Option<(SourceFiles, Weak<Templates>)>>,
     /// By the texts of their conditions.
-    strategies: Mutex<HashMap<String, (Weak<Strategies>, Weak<[StrategyRule]>)>>,
+    strategies: Mutex<HashMap<String, SharedStrategies>>,
     inherited: Mutex<Option<Arc<Inherited>>>,
     /// The operator's drivers, by name; none: they are not known here.
     drivers: Option<Vec<String>>,
@@ -137,6 +137,12 @@ fn shared<T>(
     }
     Ok(fresh)
 }
+
+/// Files that several tenants have in common are in one list for all of them.
+pub type SourceFiles = Arc<[Arc<SourceFile>]>;
+
+/// Conditions compiled, and the rules that they belong to.
+type SharedStrategies = (Weak<Strategies>, Weak<[StrategyRule]>);
 
 /// By id.
 type Templates = BTreeMap<String, Arc<Template>>;
@@ -258,7 +264,7 @@ impl Assembler {
     }
 
     /// Those of the templates that compile, by id.
-    fn templates(&self, files: &Arc<[Arc<SourceFile>]>, faults: &mut Vec<Diagnostic>) -> Arc<Templates> {
+    fn templates(&self, files: &SourceFiles, faults: &mut Vec<Diagnostic>) -> Arc<Templates> {
         if let Some((common, compiled)) = &*locked(&self.common)
             && Arc::ptr_eq(common, files)
             && let Some(compiled) = compiled.upgrade()

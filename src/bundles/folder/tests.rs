@@ -227,7 +227,7 @@ fn a_look_at_what_changed_comes_to_the_same_as_a_look_at_everything() {
             fs::write(at("tenants/new/criteria/cost.rhai"), "g").unwrap();
         }),
         (&["tenants/new.toml"], &|| fs::write(at("tenants/new.toml"), "h").unwrap()),
-        (&["criteria"], &|| fs::rename(at("criteria"), at("gone")).unwrap()),
+        (&["criteria", "gone"], &|| fs::rename(at("criteria"), at("gone")).unwrap()),
         (&["criteria", "gone"], &|| fs::rename(at("gone"), at("criteria")).unwrap()),
         (&["criteria/odd.txt"], &|| fs::write(at("criteria/odd.txt"), "i").unwrap()),
         (&["default.toml"], &|| {
