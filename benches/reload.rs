@@ -24,9 +24,10 @@ use channel_orchestrator::{
     bundles::{Options, Policies, PolicyHandle, reload::SETTLE},
     decide::{DecisionInput, decide},
     domain::{
-        address::read_contacts,
+        address::{Reach, read_contacts},
         facts::Facts,
         ids::{CriterionName, TenantId},
+        question::Question,
         time::{Clock, SystemClock},
     },
     policy::{assemble::PolicyEnvironment, template::Words},
@@ -231,8 +232,8 @@ fn decide_until(handle: &PolicyHandle, tenants: usize, stop: &AtomicBool) -> Vec
         let bundle = generation.tenant(id).expect("in force");
         let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
         let input = DecisionInput {
-            request: &asked.request,
-            contacts: &contacts,
+            question: Question::of(&asked.request),
+            reach: Reach::of(&contacts),
             words: &words,
             facts: &facts,
             at,
