@@ -140,6 +140,12 @@ impl Loader {
         Loaded { tenants, gone, whole, problems }
     }
 
+    /// Judges every tenant, on every processor.
+    pub fn load_all(&self, snapshot: &Snapshot) -> Loaded {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        self.load(snapshot, Touched::Everything, &|_| None, false, threads)
+    }
+
     /// What all tenants have in common, put together anew where one of its files was touched; and the tenants to
     /// judge, none: all of them.
     fn shared(&self, snapshot: &Snapshot, touched: Touched<'_>) -> (Arc<Shared>, Option<BTreeSet<TenantId>>) {

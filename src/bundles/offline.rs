@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     folder::Snapshot,
-    loader::{Judgement, Loaded, Loader, Touched},
+    loader::{Judgement, Loaded, Loader},
     policy_tests::TestDecision,
     status::{self, ActiveCriterion, ActiveTemplate, TestTally},
 };
@@ -117,9 +117,7 @@ impl From<PolicyEnvironment> for Surroundings {
 /// Reads and judges a whole folder.
 pub fn read_folder(folder: &Path, around: impl Into<Surroundings>) -> Loaded {
     let around = around.into();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (loader, snapshot) = (Loader::knowing(around.environment, around.drivers), Snapshot::read(folder));
-    loader.load(&snapshot, Touched::Everything, &|_| None, false, threads)
+    Loader::knowing(around.environment, around.drivers).load_all(&Snapshot::read(folder))
 }
 
 /// Reads, compiles, checks and tests a folder, or one tenant of it.

@@ -21,7 +21,7 @@ use super::{
     folder::{Listing, Snapshot},
     keeper::Keeper,
     last_good::{Archive, Headline, Manifest},
-    loader::{Judgement, Loader, Touched},
+    loader::{Judgement, Loader},
     standing::Active,
     status::{BundleSource, PoliciesStatus, Summary, TenantStatus},
 };
@@ -221,12 +221,11 @@ impl Core {
     /// what of it cannot be read.
     fn start(&self) -> (usize, Vec<Diagnostic>) {
         let mut held = self.held();
-        // Nobody is served yet: every processor helps.
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         let ((kept, faults), loaded) = thread::scope(|scope| {
             let kept = scope.spawn(|| self.archive.last_good());
             held.snapshot = Snapshot::read(&self.folder);
-            let loaded = self.loader.load(&held.snapshot, Touched::Everything, &|_| None, false, threads);
+            // Nobody is served yet: every processor helps.
+            let loaded = self.loader.load_all(&held.snapshot);
             (kept.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), loaded)
         });
         for manifest in &kept {
