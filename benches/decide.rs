@@ -128,7 +128,7 @@ fn assert_agreement(bundle: &Bundle, stream: &[Asked]) {
         for (a, b) in ours.ranking.iter().zip(&theirs.ranking) {
             assert_eq!(a, &b.standing, "{:?}", asked.request);
             if a.eligible {
-                let reasons: Vec<&str> = ours.reasons(a.channel).collect();
+                let reasons: Vec<_> = ours.reasons(a.channel).collect();
                 assert_eq!(reasons, b.reasons, "{:?}", asked.request);
             }
         }

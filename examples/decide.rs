@@ -4,7 +4,7 @@
 //!
 //! Nothing is sent and nothing is kept.
 
-use std::{collections::BTreeMap, error::Error, path::Path};
+use std::{error::Error, path::Path};
 
 use channel_orchestrator::{
     bundles::{folder::Snapshot, loader::Loader},
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Every tenant's files, compiled, checked and tested; a tenant with faults has no bundle to decide with.
     let snapshot = Snapshot::read(Path::new("policies"));
-    let loaded = Loader::new(PolicyEnvironment::default()).load(&snapshot, &BTreeMap::new(), true);
+    let loaded = Loader::new(PolicyEnvironment::default()).load_all(&snapshot);
     let tenant = &asked.request.tenant;
     let judgement = loaded.tenants.get(tenant).ok_or_else(|| format!("no policies/tenants/{tenant}.toml"))?;
     for fault in &judgement.errors {

@@ -98,9 +98,8 @@ fn policies(api: &Api) -> Check {
 
 /// A failed reload leaves the last good policies in force: worth knowing, and no reason to take no messages.
 fn last_reload(api: &Api) -> Check {
-    let status = api.policies.status();
-    let rejected = status.tenants.iter().filter(|t| t.candidate.is_some()).count();
-    let detail = match (status.ok, rejected) {
+    let status = api.policies.summary();
+    let detail = match (status.ok, status.not_in_force) {
         (true, _) => "every tenant's files are in force as they stand".to_owned(),
         (false, 0) => "some policy files have faults; `orchestrator policies` names them".to_owned(),
         (false, n) => format!("the files of {n} tenant(s) have faults; `orchestrator policies` names them"),
@@ -120,7 +119,7 @@ fn shutdown(api: &Api) -> Check {
     responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text")),
 )]
 pub async fn metrics(State(api): State<Arc<Api>>, caller: Caller) -> Response {
-    let status = api.policies.status();
+    let status = api.policies.summary();
     api.metrics.set_policies(&status, &api.policies.counters().counts());
     api.metrics.set_credentials(&api.orchestrator.drivers.shut());
     // Without the store the rest is still worth having.

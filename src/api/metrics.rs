@@ -20,7 +20,7 @@ use prometheus_client::{
 use crate::{
     bundles::{
         counters::{Cause, ReloadCounts},
-        status::PoliciesStatus,
+        status::Summary,
     },
     channels::health::Shut,
     domain::{
@@ -371,10 +371,9 @@ impl Metrics {
     }
 
     /// What is in force and how reloading went: set when it is asked for.
-    pub fn set_policies(&self, status: &PoliciesStatus, counts: &ReloadCounts) {
-        let rejected = status.tenants.iter().filter(|t| t.candidate.is_some()).count();
+    pub fn set_policies(&self, status: &Summary, counts: &ReloadCounts) {
         self.generation.set(i64::try_from(status.generation).unwrap_or(i64::MAX));
-        self.tenants_rejected.set(i64::try_from(rejected).unwrap_or(i64::MAX));
+        self.tenants_rejected.set(i64::try_from(status.not_in_force).unwrap_or(i64::MAX));
         self.last_reload.set(counts.last_success.map_or(0, |at| at.timestamp()));
         let results =
             [("applied", counts.applied), ("rejected", counts.rejected), ("unchanged", counts.unchanged)];

@@ -28,15 +28,18 @@ pub async fn note(
     stop: CancellationToken,
 ) {
     let (handle, mut progress) = (policies.handle(), policies.progress());
-    let mut noted = BTreeMap::new();
-    // Generations count from 1: the first one is always seen.
-    let (mut seen, mut failing) = (0, false);
+    // What is in force and not noted yet, and the generation that this is known of.
+    let (mut due, mut known) = (BTreeMap::new(), Arc::<Generation>::default());
+    let mut failing = false;
     loop {
         progress.borrow_and_update();
         let generation = handle.current();
-        if generation.number != seen || failing {
+        due.retain(|tenant, _| generation.tenant(tenant).is_some());
+        due.extend(generation.since(&known).map(|(tenant, b)| (tenant.clone(), b.version().clone())));
+        known = generation;
+        if !due.is_empty() {
             let told_before = failing;
-            let pass = note_all(&generation, &mut noted, &store, &*clock);
+            let pass = note_all(&mut due, &store, &*clock);
             failing = tokio::select! {
                 failed = pass => failed.is_some_and(|error| {
                     if !told_before {
@@ -46,7 +49,6 @@ pub async fn note(
                 }),
                 () = stop.cancelled() => return,
             };
-            seen = generation.number;
         }
         tokio::select! {
             changed = progress.changed() => if changed.is_err() { return },
@@ -55,34 +57,27 @@ pub async fn note(
     }
 }
 
-/// Notes what is not noted yet; the last error, if there was one.
+/// Notes what is due; the last error, if there was one. What could not be noted stays due.
 async fn note_all(
-    generation: &Generation,
-    noted: &mut BTreeMap<TenantId, PolicyVersion>,
+    due: &mut BTreeMap<TenantId, PolicyVersion>,
     store: &Arc<impl PolicyVersions + 'static>,
     clock: &dyn Clock,
 ) -> Option<crate::store::StoreError> {
-    noted.retain(|tenant, _| generation.bundles.contains_key(tenant));
-    let changed = generation.bundles.iter().filter(|(tenant, b)| noted.get(*tenant) != Some(b.version()));
-    let changed: Vec<(TenantId, PolicyVersion)> =
-        changed.map(|(tenant, bundle)| (tenant.clone(), bundle.version().clone())).collect();
     let (mut writing, mut failed) = (JoinSet::new(), None);
-    let mut left = changed.into_iter();
+    let mut left = due.clone().into_iter();
     loop {
         while writing.len() < AT_ONCE && failed.is_none() {
             let Some((tenant, version)) = left.next() else { break };
             let (store, now) = (Arc::clone(store), clock.now());
             writing.spawn(async move {
                 let done = store.note_version(&tenant, &version, now).await;
-                (tenant, version, done)
+                (tenant, done)
             });
         }
         match writing.join_next().await {
             None => return failed,
-            Some(Ok((tenant, version, Ok(())))) => {
-                noted.insert(tenant, version);
-            }
-            Some(Ok((_, _, Err(error)))) => failed = Some(error),
+            Some(Ok((tenant, Ok(())))) => drop(due.remove(&tenant)),
+            Some(Ok((_, Err(error)))) => failed = Some(error),
             // The runtime is going down.
             Some(Err(_)) => return failed,
         }

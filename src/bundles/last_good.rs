@@ -5,19 +5,21 @@
 //! each save would look like a change; it compiles nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{loader::hex, status::TestTally};
 use crate::{
-    domain::ids::TenantId,
+    domain::ids::{PolicyVersion, TenantId},
     policy::{
         assemble::{BundleSources, SourceFile},
         diagnostic::Diagnostic,
@@ -26,6 +28,10 @@ use crate::{
 
 /// More files at once than this are flushed with one `syncfs` instead of one `fsync` each.
 const SYNC_EACH_MAX: usize = 16;
+
+/// A sweep reads this many manifests, then pauses: there is no hurry, and others want to work.
+const SWEEP_STEP: usize = 50;
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// The state directory's `policies/`.
 #[derive(Clone, Debug)]
@@ -63,10 +69,7 @@ struct TextRef {
 impl Manifest {
     /// Describes sources that are in force.
     pub fn of(sources: &BundleSources, version: &str, since: DateTime<Utc>, tally: TestTally) -> Self {
-        let refer = |file: &Arc<SourceFile>| TextRef {
-            path: file.path.clone(),
-            sha256: hex(digest(&SHA256, &file.bytes).as_ref()),
-        };
+        let refer = |file: &Arc<SourceFile>| TextRef { path: file.path.clone(), sha256: hex(file.digest()) };
         Self {
             tenant: sources.tenant.clone(),
             version: version.to_owned(),
@@ -92,11 +95,35 @@ impl Manifest {
     }
 }
 
-/// A version to keep, with its texts.
+/// A version to keep: its texts, and what is to be remembered of it.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    pub manifest: Manifest,
     pub sources: BundleSources,
+    pub version: PolicyVersion,
+    pub since: DateTime<Utc>,
+    pub tally: TestTally,
+    pub pinned: Option<String>,
+}
+
+impl Kept {
+    /// Made only when it is written: of thousands at once it would be much.
+    fn manifest(&self) -> Manifest {
+        let mut manifest = Manifest::of(&self.sources, self.version.as_str(), self.since, self.tally);
+        manifest.pinned.clone_from(&self.pinned);
+        manifest
+    }
+}
+
+/// What a manifest says of its version, without the texts.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Headline {
+    pub tenant: TenantId,
+    pub version: String,
+    pub since: DateTime<Utc>,
+    #[serde(default)]
+    pub pinned: Option<String>,
+    pub tally: TestTally,
 }
 
 impl Archive {
@@ -118,35 +145,44 @@ impl Archive {
     /// What the file system says; what was kept before is whole then too.
     pub fn keep(&self, versions: &[Kept]) -> io::Result<()> {
         let mut texts = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut manifests = Vec::new();
-        for kept in versions {
-            for (reference, file) in kept.manifest.texts().zip(files(&kept.sources)) {
-                let path = self.text(&reference.sha256);
-                if seen.insert(reference.sha256.clone()) && !path.exists() {
-                    texts.push((path, file.bytes.clone()));
+        let mut seen = HashSet::new();
+        let mut written = Vec::new();
+        let manifests: Vec<Manifest> = versions.iter().map(Kept::manifest).collect();
+        for (kept, manifest) in versions.iter().zip(&manifests) {
+            for (reference, file) in manifest.texts().zip(files(&kept.sources)) {
+                if seen.insert(*file.digest()) {
+                    let path = self.text(&reference.sha256);
+                    texts.extend((!path.exists()).then(|| (path, file.bytes.clone())));
                 }
             }
-            let manifest = serde_json::to_vec_pretty(&kept.manifest).map_err(io::Error::other)?;
-            manifests.push((self.history_path(&kept.manifest), manifest.clone()));
-            manifests.push((self.last_good_of(&kept.manifest.tenant), manifest));
+            let text = serde_json::to_vec(manifest).map_err(io::Error::other)?;
+            written.push((self.history_path(manifest), text.clone()));
+            written.push((self.last_good_of(&manifest.tenant), text));
         }
         write_all(&texts)?;
-        write_all(&manifests)?;
-        versions.iter().try_for_each(|kept| self.prune(&kept.manifest))
+        write_all(&written)?;
+        manifests.iter().try_for_each(|manifest| self.prune(manifest))
     }
 
-    /// The last good version of every tenant; what cannot be read is told.
-    pub fn last_good(&self) -> (Vec<Manifest>, Vec<Diagnostic>) {
+    /// The last good version of every tenant in short; what cannot be read is told.
+    pub fn last_good(&self) -> (Vec<Headline>, Vec<Diagnostic>) {
         let (mut found, mut faults) = (Vec::new(), Vec::new());
         for path in json_files(&self.dir.join("last-good")) {
-            match read_manifest(&path) {
-                Ok(manifest) if self.last_good_of(&manifest.tenant) == path => found.push(manifest),
-                Ok(manifest) => faults.push(unreadable(&path, &format!("it is of {}", manifest.tenant))),
+            match read_json::<Headline>(&path) {
+                Ok(headline) if self.last_good_of(&headline.tenant) == path => found.push(headline),
+                Ok(headline) => faults.push(unreadable(&path, &format!("it is of {}", headline.tenant))),
                 Err(error) => faults.push(unreadable(&path, &error)),
             }
         }
         (found, faults)
+    }
+
+    /// The last good version of one tenant.
+    ///
+    /// # Errors
+    /// Why its manifest cannot be read, in words.
+    pub fn last_good_manifest(&self, tenant: &TenantId) -> Result<Manifest, String> {
+        read_manifest(&self.last_good_of(tenant))
     }
 
     /// The texts of a version, each verified.
@@ -163,16 +199,16 @@ impl Archive {
                     reference.path
                 ));
             }
-            Ok(Arc::new(SourceFile { path: reference.path.clone(), bytes }))
+            Ok(Arc::new(SourceFile::new(&*reference.path, bytes)))
         };
         let all = |list: &[TextRef]| list.iter().map(read).collect::<Result<Vec<_>, _>>();
         Ok(BundleSources {
             tenant: manifest.tenant.clone(),
             default: read(&manifest.default)?,
             own: read(&manifest.own)?,
-            criteria: all(&manifest.criteria)?,
-            templates: all(&manifest.templates)?,
-            tests: all(&manifest.tests)?,
+            criteria: all(&manifest.criteria)?.into(),
+            templates: all(&manifest.templates)?.into(),
+            tests: all(&manifest.tests)?.into(),
         })
     }
 
@@ -189,18 +225,28 @@ impl Archive {
         gone(fs::remove_dir_all(self.history_of(tenant)))
     }
 
-    /// Removes the texts that no manifest refers to. Told by nobody if it fails: it only costs room.
-    pub fn sweep(&self) {
+    /// Removes the texts that no manifest refers to. Told by nobody if it fails: it only costs room. Given up, and
+    /// false, as soon as it is `interrupted`.
+    pub fn sweep(&self, mut interrupted: impl FnMut() -> bool) -> bool {
         let mut manifests = json_files(&self.dir.join("last-good"));
         for tenant in fs::read_dir(self.dir.join("history")).into_iter().flatten().flatten() {
             manifests.extend(json_files(&tenant.path()));
+            if interrupted() {
+                return false;
+            }
         }
         let mut used = BTreeSet::new();
-        for path in manifests {
-            match read_manifest(&path) {
+        for (at, path) in manifests.iter().enumerate() {
+            match read_manifest(path) {
                 Ok(manifest) => used.extend(manifest.texts().map(|text| text.sha256.clone())),
                 // A manifest that cannot be read may refer to anything: nothing is removed then.
-                Err(_) => return,
+                Err(_) => return true,
+            }
+            if interrupted() {
+                return false;
+            }
+            if at % SWEEP_STEP == SWEEP_STEP - 1 {
+                thread::sleep(SWEEP_PAUSE);
             }
         }
         for text in fs::read_dir(self.dir.join("texts")).into_iter().flatten().flatten() {
@@ -208,11 +254,13 @@ impl Archive {
                 let _ = fs::remove_file(text.path());
             }
         }
+        true
     }
 }
 
 pub(super) fn files(sources: &BundleSources) -> impl Iterator<Item = &Arc<SourceFile>> {
-    let shared = sources.criteria.iter().chain(&sources.templates).chain(&sources.tests);
+    let shared =
+        [&sources.criteria, &sources.templates, &sources.tests].into_iter().flat_map(|list| list.iter());
     [&sources.default, &sources.own].into_iter().chain(shared)
 }
 
@@ -225,6 +273,10 @@ fn unreadable(path: &Path, why: &str) -> Diagnostic {
 }
 
 pub(super) fn read_manifest(path: &Path) -> Result<Manifest, String> {
+    read_json(path)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
@@ -268,21 +320,22 @@ fn write_all(files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn kept(tenant: &str, version: &str, own: &str, at: i64) -> Kept {
-        let file = |path: &str, text: &str| Arc::new(SourceFile { path: path.into(), bytes: text.into() });
+    pub fn kept(tenant: &str, version: u8, own: &str, at: i64) -> Kept {
+        let file = |path: &str, text: &str| Arc::new(SourceFile::new(path, text));
         let sources = BundleSources {
             tenant: TenantId::parse(tenant).unwrap(),
             default: file("default.toml", "shared"),
             own: file(&format!("tenants/{tenant}.toml"), own),
-            criteria: vec![file("criteria/cost.rhai", "script")],
-            templates: vec![file("templates/A.toml", "template")],
-            tests: vec![],
+            criteria: [file("criteria/cost.rhai", "script")].into(),
+            templates: [file("templates/A.toml", "template")].into(),
+            tests: [].into(),
         };
         let since = DateTime::from_timestamp(at, 0).unwrap();
-        Kept { manifest: Manifest::of(&sources, version, since, TestTally::default()), sources }
+        let version = PolicyVersion::of_digest([version; 32]);
+        Kept { sources, version, since, tally: TestTally::default(), pinned: None }
     }
 
     fn texts(archive: &Archive) -> usize {
@@ -293,14 +346,16 @@ mod tests {
     fn what_is_kept_comes_back_byte_for_byte_and_shared_texts_are_kept_once() {
         let state = tempfile::tempdir().unwrap();
         let archive = Archive::new(state.path());
-        let all: Vec<Kept> = (0..20).map(|n| kept(&format!("t{n}"), "aa", &format!("own {n}"), 1)).collect();
+        let all: Vec<Kept> = (0..20).map(|n| kept(&format!("t{n}"), 1, &format!("own {n}"), 1)).collect();
         archive.keep(&all).unwrap();
         assert_eq!(texts(&archive), 3 + 20);
-        let (manifests, faults) = archive.last_good();
-        assert_eq!((manifests.len(), faults.len()), (20, 0));
-        for manifest in manifests {
-            let of = all.iter().find(|k| k.manifest.tenant == manifest.tenant).unwrap();
-            assert_eq!(manifest, of.manifest);
+        let (headlines, faults) = archive.last_good();
+        assert_eq!((headlines.len(), faults.len()), (20, 0));
+        for headline in headlines {
+            let of = all.iter().find(|k| k.sources.tenant == headline.tenant).unwrap();
+            assert_eq!((headline.version.as_str(), headline.since), (of.version.as_str(), of.since));
+            let manifest = archive.last_good_manifest(&headline.tenant).unwrap();
+            assert_eq!(manifest, of.manifest());
             let back = archive.sources(&manifest).unwrap();
             assert!(files(&back).eq(files(&of.sources)));
         }
@@ -310,27 +365,40 @@ mod tests {
     fn a_text_that_is_not_what_was_kept_is_refused() {
         let state = tempfile::tempdir().unwrap();
         let archive = Archive::new(state.path());
-        let one = kept("acme", "aa", "own", 1);
+        let one = kept("acme", 1, "own", 1);
         archive.keep(std::slice::from_ref(&one)).unwrap();
-        fs::write(archive.text(&one.manifest.own.sha256), "tampered").unwrap();
-        let why = archive.sources(&one.manifest).unwrap_err();
+        let manifest = one.manifest();
+        fs::write(archive.text(&manifest.own.sha256), "tampered").unwrap();
+        let why = archive.sources(&manifest).unwrap_err();
         assert!(why.contains("tenants/acme.toml") && why.contains("hash differs"), "{why}");
-        fs::remove_file(archive.text(&one.manifest.own.sha256)).unwrap();
-        assert!(archive.sources(&one.manifest).unwrap_err().contains("cannot be read"));
-        fs::write(archive.last_good_of(&one.manifest.tenant), "{").unwrap();
+        fs::remove_file(archive.text(&manifest.own.sha256)).unwrap();
+        assert!(archive.sources(&manifest).unwrap_err().contains("cannot be read"));
+        fs::write(archive.last_good_of(&manifest.tenant), "{").unwrap();
         assert_eq!(archive.last_good().1[0].code, "last-good-unreadable");
+    }
+
+    #[test]
+    fn an_interrupted_sweep_removes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let archive = Archive::new(state.path());
+        archive.keep(&[kept("acme", 1, "one", 1), kept("beta", 2, "two", 1)]).unwrap();
+        archive.forget(&TenantId::parse("acme").unwrap()).unwrap();
+        assert!(!archive.sweep(|| true));
+        assert_eq!(texts(&archive), 5);
+        assert!(archive.sweep(|| false));
+        assert_eq!(texts(&archive), 4);
     }
 
     #[test]
     fn a_forgotten_tenant_leaves_nothing_and_the_sweep_spares_the_others() {
         let state = tempfile::tempdir().unwrap();
         let archive = Archive::new(state.path());
-        archive.keep(&[kept("acme", "aa", "one", 1), kept("beta", "bb", "two", 1)]).unwrap();
+        archive.keep(&[kept("acme", 1, "one", 1), kept("beta", 2, "two", 1)]).unwrap();
         archive.forget(&TenantId::parse("acme").unwrap()).unwrap();
-        archive.sweep();
+        assert!(archive.sweep(|| false));
         let (left, _) = archive.last_good();
         assert_eq!(left.iter().map(|m| m.tenant.as_str()).collect::<Vec<_>>(), ["beta"]);
         assert_eq!(texts(&archive), 4);
-        assert!(archive.sources(&left[0]).is_ok());
+        assert!(archive.sources(&archive.last_good_manifest(&left[0].tenant).unwrap()).is_ok());
     }
 }

@@ -7,7 +7,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use ring::digest::{Context, SHA256};
@@ -15,19 +19,22 @@ use ring::digest::{Context, SHA256};
 use super::{
     folder::{Snapshot, names::Role},
     last_good,
-    policy_tests::{self, PolicyTest, TestDecision, TestFile},
+    policy_tests::{self, PolicyTest, TestDecision},
+    shared::Shared,
     status::TestTally,
 };
 use crate::{
-    domain::ids::{CriterionName, TenantId},
+    domain::ids::TenantId,
     failpoint,
     policy::{
-        assemble::{Assembler, BundleSources, PolicyEnvironment, SourceFile},
+        assemble::{Assembler, BundleSources, PolicyEnvironment},
         bundle::Bundle,
         diagnostic::Diagnostic,
-        shipped,
     },
 };
+
+/// Tenants that one thread takes at a time.
+const AT_ONCE: usize = 16;
 
 /// What one test came to.
 #[derive(Clone, Debug)]
@@ -69,19 +76,36 @@ impl Judgement {
     }
 }
 
-/// Every tenant of a snapshot, judged.
+/// The tenants of a snapshot that were to be judged.
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub tenants: BTreeMap<TenantId, Arc<Judgement>>,
+    /// Those that were looked for and have no file.
+    pub gone: BTreeSet<TenantId>,
+    /// Whether these are all the tenants that there are.
+    pub whole: bool,
     /// What belongs to no tenant.
     pub problems: Vec<Diagnostic>,
 }
 
-/// Judges snapshots. Compiled scripts are shared between tenants and between loads.
+/// Which tenants are judged.
+#[derive(Clone, Copy, Debug)]
+pub enum Touched<'a> {
+    Everything,
+    /// Those that these paths of the folder belong to.
+    Paths(&'a BTreeSet<String>),
+}
+
+/// A tenant's judgement as it was before, by which those are told whose sources are the same.
+pub type Previous<'a> = dyn Fn(&TenantId) -> Option<Arc<Judgement>> + Sync + 'a;
+
+/// Judges snapshots. Compiled scripts are shared between tenants and between loads, and what the tenants of one
+/// snapshot have in common is put together once.
 #[derive(Debug, Default)]
 pub struct Loader {
     assembler: Assembler,
     environment: PolicyEnvironment,
+    shared: Mutex<Option<Arc<Shared>>>,
 }
 
 impl Loader {
@@ -91,30 +115,79 @@ impl Loader {
 
     /// `drivers` are those that a policy may name; none: they are not known here, and nothing is said of them.
     pub fn knowing(environment: PolicyEnvironment, drivers: Option<Vec<String>>) -> Self {
-        Self { assembler: Assembler::knowing(drivers), environment }
+        Self { assembler: Assembler::knowing(drivers), environment, shared: Mutex::default() }
     }
 
-    /// Judges every tenant whose sources differ from the `previous` judgement; all of them when `force` is set.
+    /// Judges every tenant that was touched and whose sources differ from the `previous` judgement, on so many
+    /// threads. With `force` what was refused before is judged again.
     pub fn load(
         &self,
         snapshot: &Snapshot,
-        previous: &BTreeMap<TenantId, Arc<Judgement>>,
+        touched: Touched<'_>,
+        previous: &Previous<'_>,
         force: bool,
+        threads: usize,
     ) -> Loaded {
-        let shared = Shared::of(snapshot);
-        let mut tenants = BTreeMap::new();
-        for id in tenants_of(snapshot) {
-            let (sources, faults) = shared.sources(snapshot, &id);
-            let source_hash = self.hash(&shared, &sources, &faults);
-            let known = previous.get(&id).filter(|known| !force && known.source_hash == source_hash);
-            let judgement = match known {
-                Some(known) => Arc::clone(known),
-                None => Arc::new(self.judge_safely(&shared, sources, source_hash, faults)),
-            };
-            tenants.insert(id, judgement);
+        let (shared, wanted) = self.shared(snapshot, touched);
+        let whole = wanted.is_none();
+        let (ids, gone) = match wanted {
+            None => (tenants_of(snapshot), BTreeSet::new()),
+            Some(wanted) => wanted.into_iter().partition(|id| snapshot.has_tenant(id)),
+        };
+        let judge = |id: &TenantId| self.judge_anew(snapshot, &shared, id, previous(id), force);
+        let tenants = judge_all(&ids, threads, &judge);
+        let problems = shared.problems(snapshot);
+        Loaded { tenants, gone, whole, problems }
+    }
+
+    /// Judges every tenant, on every processor.
+    pub fn load_all(&self, snapshot: &Snapshot) -> Loaded {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        self.load(snapshot, Touched::Everything, &|_| None, false, threads)
+    }
+
+    /// What all tenants have in common, put together anew where one of its files was touched; and the tenants to
+    /// judge, none: all of them.
+    fn shared(&self, snapshot: &Snapshot, touched: Touched<'_>) -> (Arc<Shared>, Option<BTreeSet<TenantId>>) {
+        let mut kept = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths = match touched {
+            Touched::Paths(paths) => paths,
+            Touched::Everything => return (Arc::clone(kept.insert(Arc::new(Shared::of(snapshot)))), None),
+        };
+        let of_tests = paths.iter().any(|path| path.starts_with("tests/"));
+        let others = paths.iter().filter(|path| !path.starts_with("tests/"));
+        let owners: Option<BTreeSet<TenantId>> = others.map(|path| owner_of(path)).collect();
+        match (kept.take(), owners) {
+            (Some(before), Some(mut ids)) => {
+                let mut shared = before;
+                if of_tests {
+                    let fresh = Arc::new(shared.with_tests(snapshot));
+                    ids.extend(
+                        shared.named().chain(fresh.named()).filter(|id| snapshot.has_tenant(id)).cloned(),
+                    );
+                    shared = fresh;
+                }
+                (Arc::clone(kept.insert(shared)), Some(ids))
+            }
+            _ => (Arc::clone(kept.insert(Arc::new(Shared::of(snapshot)))), None),
         }
-        let problems = shared.problems(snapshot, &tenants);
-        Loaded { tenants, problems }
+    }
+
+    fn judge_anew(
+        &self,
+        snapshot: &Snapshot,
+        shared: &Shared,
+        id: &TenantId,
+        previous: Option<Arc<Judgement>>,
+        force: bool,
+    ) -> Arc<Judgement> {
+        let (sources, faults) = shared.sources(snapshot, id);
+        let source_hash = self.hash(&sources, &faults);
+        let same = |known: &Arc<Judgement>| known.source_hash == source_hash;
+        match previous.filter(|known| same(known) && !(force && known.accepted().is_none())) {
+            Some(known) => known,
+            None => Arc::new(self.judge_safely(shared, sources, source_hash, faults)),
+        }
     }
 
     /// Compiles sources that were good before (the last good, an earlier version), without asking their tests
@@ -153,7 +226,7 @@ impl Loader {
     fn judge(&self, shared: &Shared, sources: &BundleSources, faults: Vec<Diagnostic>) -> Judged {
         let mut judged = Judged { errors: faults, ..Judged::default() };
         let of_tenant = |named: &TenantId| *named == sources.tenant;
-        let files = || shared.tests.iter().map(|(_, file)| file);
+        let files = || shared.tests_of(&sources.tenant).map(|(_, file)| file);
         for (_, fault) in files().flat_map(|f| &f.faults).filter(|(t, _)| t.as_ref().is_some_and(of_tenant)) {
             if fault.is_error() { &mut judged.errors } else { &mut judged.warnings }.push(fault.clone());
         }
@@ -177,7 +250,7 @@ impl Loader {
     }
 
     /// Over everything that a judgement depends on.
-    fn hash(&self, shared: &Shared, sources: &BundleSources, faults: &[Diagnostic]) -> String {
+    fn hash(&self, sources: &BundleSources, faults: &[Diagnostic]) -> String {
         let mut context = Context::new(&SHA256);
         let mut add = |bytes: &[u8]| {
             context.update(&(bytes.len() as u64).to_le_bytes());
@@ -190,10 +263,7 @@ impl Loader {
         }
         for file in last_good::files(sources) {
             add(file.path.as_bytes());
-            match shared.digests.get(&file.path) {
-                Some(digest) => add(digest),
-                None => add(&file.bytes),
-            }
+            add(file.digest());
         }
         for fault in faults {
             add(fault.to_string().as_bytes());
@@ -245,161 +315,56 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Judges tenants, on several threads where there are many: each has the next few.
+fn judge_all(
+    ids: &BTreeSet<TenantId>,
+    threads: usize,
+    judge: &(dyn Fn(&TenantId) -> Arc<Judgement> + Sync),
+) -> BTreeMap<TenantId, Arc<Judgement>> {
+    let judged = |id: &TenantId| (id.clone(), judge(id));
+    if threads < 2 || ids.len() < 2 * AT_ONCE {
+        return ids.iter().map(judged).collect();
+    }
+    let ids: Vec<&TenantId> = ids.iter().collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let from = next.fetch_add(AT_ONCE, Ordering::Relaxed);
+            let Some(some) = ids.get(from..).filter(|left| !left.is_empty()) else { return done };
+            done.extend(some.iter().take(AT_ONCE).map(|id| judged(id)));
+        }
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all: BTreeMap<_, _> = work().into_iter().collect();
+        for other in others {
+            // Judging contains its own panics; one of ours is to be seen.
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    })
+}
+
+/// Whose a path is; none: everybody's.
+fn owner_of(path: &str) -> Option<TenantId> {
+    let rest = path.strip_prefix("tenants/")?;
+    let name = rest.split('/').next().unwrap_or(rest);
+    TenantId::parse(name.strip_suffix(".toml").unwrap_or(name)).ok()
+}
+
 /// The tenants that have a file, readable or not.
 fn tenants_of(snapshot: &Snapshot) -> BTreeSet<TenantId> {
     let readable = snapshot.files.values().filter_map(|(role, _)| match role {
         Role::Tenant(id) => Some(id.clone()),
         _ => None,
     });
-    let refused = snapshot.problems.iter().filter(|problem| problem.is_error()).filter_map(|problem| {
+    let refused = snapshot.errors_under("tenants").filter_map(|problem| {
         let stem = problem.file.strip_prefix("tenants/")?.strip_suffix(".toml")?;
         TenantId::parse(stem).ok()
     });
     readable.chain(refused).collect()
 }
 
-/// What the tenants of one snapshot share.
-struct Shared {
-    default: Arc<SourceFile>,
-    /// By name; a script that cannot be read has none.
-    criteria: BTreeMap<CriterionName, Arc<SourceFile>>,
-    /// By id; a template that cannot be read has none.
-    templates: BTreeMap<String, Arc<SourceFile>>,
-    tests: Vec<(Arc<SourceFile>, TestFile)>,
-    /// SHA-256 of each file, by path, computed once however many tenants share it.
-    digests: BTreeMap<String, Vec<u8>>,
-}
-
-impl Shared {
-    fn of(snapshot: &Snapshot) -> Self {
-        let (mut criteria, mut templates) = (BTreeMap::new(), BTreeMap::new());
-        let mut tests = Vec::new();
-        for (role, file) in snapshot.files.values() {
-            match role {
-                Role::Criterion(name) => {
-                    criteria.insert(name.clone(), Arc::clone(file));
-                }
-                Role::Template(id) => {
-                    templates.insert(id.clone(), Arc::clone(file));
-                }
-                Role::Test => tests.push((Arc::clone(file), policy_tests::parse_file(file))),
-                _ => {}
-            }
-        }
-        // What is shipped stands in for a folder that has none at all; one script put in the folder means
-        // that all are meant to be there.
-        if criteria.is_empty() && snapshot.faults_at("criteria/any").next().is_none() {
-            for file in shipped::criteria() {
-                let stem = file.path.trim_start_matches("criteria/").trim_end_matches(".rhai");
-                criteria.extend(CriterionName::parse(stem).ok().map(|name| (name, Arc::clone(&file))));
-            }
-        }
-        if templates.is_empty() && snapshot.faults_at("templates/any").next().is_none() {
-            for file in shipped::templates() {
-                let id = file.path.trim_start_matches("templates/").trim_end_matches(".toml");
-                templates.insert(id.to_owned(), Arc::clone(&file));
-            }
-        }
-        let default = snapshot.file("default.toml").cloned().unwrap_or_else(shipped::default);
-        let digest = |file: &SourceFile| ring::digest::digest(&SHA256, &file.bytes).as_ref().to_vec();
-        let read = snapshot.files.iter().map(|(path, (_, file))| (path.clone(), digest(file)));
-        let mut digests: BTreeMap<String, Vec<u8>> = read.collect();
-        for file in criteria.values().chain(templates.values()).chain([&default]) {
-            digests.entry(file.path.clone()).or_insert_with(|| digest(file));
-        }
-        Self { default, criteria, templates, tests, digests }
-    }
-
-    /// One tenant's texts, and the faults that keep some of them from being read.
-    fn sources(&self, snapshot: &Snapshot, tenant: &TenantId) -> (BundleSources, Vec<Diagnostic>) {
-        let path = format!("tenants/{tenant}.toml");
-        let own = snapshot.file(&path).cloned();
-        let mut faults: Vec<Diagnostic> = snapshot.faults_at(&path).cloned().collect();
-        faults.extend(snapshot.faults_at("default.toml").cloned());
-        let (mut criteria, mut templates) = (self.criteria.clone(), self.templates.clone());
-        for (role, file) in snapshot.files.values() {
-            match role {
-                Role::TenantCriterion(owner, name) if owner == tenant => {
-                    criteria.insert(name.clone(), Arc::clone(file));
-                }
-                Role::TenantTemplate(owner, id) if owner == tenant => {
-                    templates.insert(id.clone(), Arc::clone(file));
-                }
-                _ => {}
-            }
-        }
-        for fault in snapshot.problems.iter().filter(|problem| problem.is_error()) {
-            let under =
-                |folder: &str| fault.file.starts_with(folder) || fault.file == folder.trim_end_matches('/');
-            // A shared file that cannot be read holds up those who have no version of their own.
-            let own = |path: &str| format!("tenants/{tenant}/{path}");
-            let replaced = snapshot.file(&own(&fault.file)).is_some();
-            if ["criteria/", "templates/"].iter().any(|at| under(&own(at)) || (under(at) && !replaced)) {
-                faults.push(fault.clone());
-            }
-        }
-        let tests = self.tests.iter().filter(|(_, read)| read.tenants.contains(tenant));
-        let sources = BundleSources {
-            tenant: tenant.clone(),
-            default: Arc::clone(&self.default),
-            own: own.unwrap_or_else(|| Arc::new(SourceFile { path, bytes: Vec::new() })),
-            criteria: criteria.into_values().collect(),
-            templates: templates.into_values().collect(),
-            tests: tests.map(|(file, _)| Arc::clone(file)).collect(),
-        };
-        (sources, faults)
-    }
-
-    /// One remark for each tenant that tests name and that has no file, at the first of them.
-    fn tests_of_nobody(&self, tenants: &BTreeMap<TenantId, Arc<Judgement>>) -> Vec<Diagnostic> {
-        let mut named: BTreeMap<&TenantId, (&PolicyTest, usize)> = BTreeMap::new();
-        let tests = self.tests.iter().flat_map(|(_, file)| &file.tests);
-        for test in tests.filter(|test| !tenants.contains_key(&test.tenant)) {
-            named.entry(&test.tenant).or_insert((test, 0)).1 += 1;
-        }
-        named.into_values().map(|(first, count)| first.of_nobody(count)).collect()
-    }
-
-    /// What belongs to no tenant: faults of the folder, tests of nobody, scripts of nobody.
-    fn problems(&self, snapshot: &Snapshot, tenants: &BTreeMap<TenantId, Arc<Judgement>>) -> Vec<Diagnostic> {
-        // A tenant's own file that cannot be read is told with the tenant.
-        let of_tenant = |problem: &Diagnostic| {
-            let place = problem.file.strip_prefix("tenants/").and_then(|rest| rest.split(['.', '/']).next());
-            problem.is_error() && place.is_some_and(|id| tenants.contains_key(id))
-        };
-        let mut problems: Vec<Diagnostic> =
-            snapshot.problems.iter().filter(|problem| !of_tenant(problem)).cloned().collect();
-        for (_, file) in &self.tests {
-            for (tenant, fault) in &file.faults {
-                if !tenant.as_ref().is_some_and(|tenant| tenants.contains_key(tenant)) {
-                    problems.push(fault.clone());
-                }
-            }
-        }
-        problems.extend(self.tests_of_nobody(tenants));
-        let mut homeless = BTreeSet::new();
-        for (role, file) in snapshot.files.values() {
-            if let Role::TenantCriterion(owner, _) | Role::TenantTemplate(owner, _) = role
-                && !tenants.contains_key(owner)
-                && homeless.insert(owner)
-            {
-                let told = format!("this file is not read: there is no tenants/{owner}.toml");
-                problems.push(
-                    Diagnostic::warning("no-such-tenant", &file.path, told)
-                        .hint(format!("make tenants/{owner}.toml (it may be empty), or remove the folder")),
-                );
-            }
-        }
-        if tenants.is_empty() && snapshot.root_fault.is_none() {
-            problems.push(
-                Diagnostic::warning(
-                    "no-tenants",
-                    "tenants",
-                    "there is no tenant: nothing can be decided yet",
-                )
-                .hint("make a file tenants/<tenantId>.toml; an empty one takes everything from default.toml"),
-            );
-        }
-        problems
-    }
-}
+#[cfg(test)]
+mod tests;

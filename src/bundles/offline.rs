@@ -117,7 +117,7 @@ impl From<PolicyEnvironment> for Surroundings {
 /// Reads and judges a whole folder.
 pub fn read_folder(folder: &Path, around: impl Into<Surroundings>) -> Loaded {
     let around = around.into();
-    Loader::knowing(around.environment, around.drivers).load(&Snapshot::read(folder), &BTreeMap::new(), false)
+    Loader::knowing(around.environment, around.drivers).load_all(&Snapshot::read(folder))
 }
 
 /// Reads, compiles, checks and tests a folder, or one tenant of it.

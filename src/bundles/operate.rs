@@ -47,7 +47,7 @@ impl Policies {
         }
         // It may just have been removed, and nobody looked since.
         self.core.counters.looked(Cause::Request);
-        self.settle_and_load(Cause::Request, false).await;
+        self.settle_and_load(Cause::Request, true, false).await;
         forget().await
     }
 
@@ -76,6 +76,7 @@ impl Policies {
     /// `UnknownTenant`.
     pub fn history(&self, tenant: &TenantId) -> Result<Vec<HistoryEntry>, OperateError> {
         let active = self.core.active_version(tenant)?;
+        self.core.keeper.settle();
         let versions = self.core.archive.versions(tenant);
         let entry = |manifest: Manifest| HistoryEntry {
             active: active.as_ref() == Some(&manifest.version),
@@ -125,6 +126,7 @@ impl Core {
 
     /// The one kept version that these digits begin.
     fn find(&self, tenant: &TenantId, version: &str) -> Result<Manifest, OperateError> {
+        self.keeper.settle();
         let kept = self.archive.versions(tenant);
         let short = |m: &Manifest| m.version.chars().take(12).collect::<String>();
         let fits: Vec<&Manifest> =
@@ -143,18 +145,19 @@ impl Core {
     }
 
     fn forget(&self, tenant: &TenantId) -> Result<(), OperateError> {
-        let mut state = self.state();
-        let Some(standing) = state.standings.get(tenant) else {
-            return Err(OperateError::UnknownTenant(tenant.clone()));
-        };
-        if standing.judgement.is_some() {
-            return Err(OperateError::StillThere(tenant.clone()));
+        match self.state().standings.get(tenant) {
+            None => return Err(OperateError::UnknownTenant(tenant.clone())),
+            Some(standing) if standing.judgement.is_some() => {
+                return Err(OperateError::StillThere(tenant.clone()));
+            }
+            Some(_) => {}
         }
-        self.archive.forget(tenant).map_err(|error| {
+        self.keeper.forget(tenant).map_err(|error| {
             OperateError::Unusable(format!("what is kept of {tenant} could not be removed: {error}"))
         })?;
-        state.standings.remove(tenant);
-        self.swap(&state);
+        let mut state = self.state();
+        state.remove(tenant);
+        self.swap(&state, std::slice::from_ref(tenant));
         tracing::info!(tenant = tenant.as_str(), "policy dropped on request");
         Ok(())
     }
@@ -165,18 +168,18 @@ impl Core {
         manifest.since = self.clock.now();
         let restored = self.restored(&manifest).map_err(OperateError::Unusable)?;
         let mut state = self.state();
-        let Some(standing) = state.standings.get_mut(tenant) else {
-            return Err(OperateError::UnknownTenant(tenant.clone()));
-        };
-        standing.active = Some(Active { source: BundleSource::Rollback, ..restored });
-        standing.pinned = standing.judgement.as_ref().map(|judgement| judgement.source_hash.clone());
-        if standing.judgement.is_some() {
-            standing.candidate = None;
-        }
-        let (kept, status) = (standing.kept(), standing.status(tenant));
-        self.swap(&state);
+        let (kept, status) = state.with(tenant, |standing| {
+            standing.active = Some(Active { source: BundleSource::Rollback, ..restored });
+            standing.pinned = standing.judgement.as_ref().map(|judgement| judgement.source_hash.clone());
+            if standing.judgement.is_some() {
+                standing.candidate = None;
+            }
+            (standing.kept(), standing.status(tenant))
+        });
+        self.swap(&state, std::slice::from_ref(tenant));
         drop(state);
-        self.keep(kept.into_iter().collect());
+        self.keeper.keep(kept.into_iter().collect());
+        self.keeper.settle();
         tracing::warn!(
             tenant = tenant.as_str(),
             version,

@@ -6,6 +6,7 @@
 use std::{
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,15 +18,16 @@ use super::{
     PolicyHandle,
     core::{Applied, Core, Progress},
     counters::{Cause, ReloadCounters},
-    folder::Listing,
-    last_good::{Archive, Manifest},
+    folder::{Listing, Snapshot},
+    keeper::Keeper,
+    last_good::{Archive, Headline, Manifest},
     loader::{Judgement, Loader},
-    standing::{Active, Standing},
-    status::{BundleSource, PoliciesStatus, TenantStatus},
+    standing::Active,
+    status::{BundleSource, PoliciesStatus, Summary, TenantStatus},
 };
 use crate::{
     domain::{ids::TenantId, time::Clock},
-    policy::assemble::PolicyEnvironment,
+    policy::{assemble::PolicyEnvironment, diagnostic::Diagnostic},
 };
 
 /// Nothing is loaded until the folder has been still for this long (details.md section 4).
@@ -62,6 +64,8 @@ pub enum OpenError {
         state_dir.display(), folder.display()
     )]
     StateInside { folder: PathBuf, state_dir: PathBuf },
+    #[error("the system gives no thread to keep policies with: {0}")]
+    NoThread(#[from] std::io::Error),
 }
 
 /// What a reload came to.
@@ -95,19 +99,18 @@ impl Policies {
         {
             return Err(OpenError::StateInside { folder, state_dir });
         }
-        let core = Core::new(folder, clock, Loader::knowing(environment, drivers), Archive::new(&state_dir));
+        let archive = Archive::new(&state_dir);
+        let (loader, keeper) = (Loader::knowing(environment, drivers), Keeper::start(archive.clone())?);
+        let core = Core::new(folder, clock, loader, archive, keeper);
         wait_for_writers(&core);
-        core.archive.sweep();
-        let (kept, faults) = core.archive.last_good();
         core.counters.looked(Cause::Start);
-        if Listing::of(&core.folder).root().is_none() && kept.is_empty() {
+        let (kept, faults) = core.start();
+        if kept == 0 && core.held().snapshot.listing.root().is_none() {
             return Err(OpenError::NoFolder { folder: core.folder, state_dir });
         }
-        core.start(&kept);
         for fault in &faults {
             tracing::warn!("policies: {fault}");
         }
-        core.state().problems.extend(faults);
         Ok(Self { core: Arc::new(core), turn: Arc::default() })
     }
 
@@ -116,19 +119,28 @@ impl Policies {
         self.core.handle.clone()
     }
 
-    /// Reads the folder now and waits until what is there is applied or refused. What was refused before is
-    /// tried again.
+    /// Reads the folder now, every file of it, and waits until what is there is applied or refused, and kept. What
+    /// was refused before is tried again.
     pub async fn reload(&self, cause: Cause) -> ReloadReport {
         self.core.counters.looked(cause);
-        let applied = self.settle_and_load(cause, true).await;
+        let applied = self.settle_and_load(cause, true, true).await;
+        self.settle_kept().await;
         let changed = applied.changed.iter().map(ToString::to_string).collect();
         ReloadReport { ok: applied.ok, changed, status: self.status() }
     }
 
+    /// Waits until everything that came in force is kept.
+    pub(super) async fn settle_kept(&self) {
+        let core = Arc::clone(&self.core);
+        // An error: the runtime is going down, and the keeper ends its work when it is dropped.
+        let _ = tokio::task::spawn_blocking(move || core.keeper.settle()).await;
+    }
+
     /// Waits until the folder is still, then loads it, in turn with every other load.
-    pub(super) async fn settle_and_load(&self, cause: Cause, force: bool) -> Applied {
+    /// `whole`: not only where somebody saw a change.
+    pub(super) async fn settle_and_load(&self, cause: Cause, whole: bool, force: bool) -> Applied {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        settle(&self.core).await;
+        settle(&self.core, whole).await;
         let core = Arc::clone(&self.core);
         // The turn goes with the work: a caller that hangs up must not let a second load in beside it.
         let load = tokio::task::spawn_blocking(move || {
@@ -148,6 +160,11 @@ impl Policies {
         self.core.status()
     }
 
+    /// The same in short.
+    pub fn summary(&self) -> Summary {
+        self.core.summary()
+    }
+
     /// One tenant, if there is one of that name.
     pub fn tenant_status(&self, tenant: &TenantId) -> Option<TenantStatus> {
         self.core.state().standings.get(tenant).map(|standing| standing.status(tenant))
@@ -163,21 +180,22 @@ impl Policies {
     }
 }
 
-/// Waits until two listings of `SETTLE` apart are the same and nothing changed between; `SETTLE_MAX` at most.
-async fn settle(core: &Arc<Core>) {
-    let list = || {
+/// Waits until two looks `SETTLE` apart saw the same and nothing changed between; `SETTLE_MAX` at most.
+async fn settle(core: &Arc<Core>, whole: bool) {
+    let glance = || {
         let core = Arc::clone(core);
-        async move { tokio::task::spawn_blocking(move || Listing::of(&core.folder)).await.unwrap_or_default() }
+        async move { tokio::task::spawn_blocking(move || core.glance(whole)).await.unwrap_or(false) }
     };
     let started = Instant::now();
-    let (mut listing, mut still_since) = (list().await, Instant::now());
+    glance().await;
+    let mut still_since = Instant::now();
     while still_since.elapsed() < SETTLE && started.elapsed() < SETTLE_MAX {
-        // A folder that takes long to list is listed less often: never more than a fifth of the time.
-        let listing_took = Instant::now();
-        let next = list().await;
-        let pause = SETTLE_STEP.max(listing_took.elapsed() * 4).min(SETTLE);
-        if next != listing {
-            (listing, still_since) = (next, Instant::now());
+        // What takes long to look at is looked at less often: never more than a fifth of the time.
+        let looking = Instant::now();
+        let moved = glance().await;
+        let pause = SETTLE_STEP.max(looking.elapsed() * 4).min(SETTLE);
+        if moved {
+            still_since = Instant::now();
         }
         tokio::time::sleep(pause.min(SETTLE.saturating_sub(still_since.elapsed()))).await;
     }
@@ -192,58 +210,64 @@ fn wait_for_writers(core: &Core) {
             newest.and_then(|(s, ns)| DateTime::<Utc>::from_timestamp(s, u32::try_from(ns).unwrap_or(0)));
         let age = at.and_then(|at| (core.clock.now() - at).to_std().ok());
         match age.filter(|age| *age < SETTLE) {
-            Some(age) => std::thread::sleep((SETTLE - age).min(SETTLE)),
+            Some(age) => thread::sleep((SETTLE - age).min(SETTLE)),
             None => return,
         }
     }
 }
 
 impl Core {
-    /// The first load: files where they are good, the last good where they are not.
-    fn start(&self, kept: &[Manifest]) {
-        {
-            let mut state = self.state();
-            for manifest in kept {
-                // In the table already, so that the first load finds them vanished rather than unheard of.
-                state
-                    .standings
-                    .entry(manifest.tenant.clone())
-                    .or_default()
-                    .pinned
-                    .clone_from(&manifest.pinned);
-            }
+    /// The first load: files where they are good, the last good where they are not. How many tenants had one, and
+    /// what of it cannot be read.
+    fn start(&self) -> (usize, Vec<Diagnostic>) {
+        let mut held = self.held();
+        let ((kept, faults), loaded) = thread::scope(|scope| {
+            let kept = scope.spawn(|| self.archive.last_good());
+            held.snapshot = Snapshot::read(&self.folder);
+            // Nobody is served yet: every processor helps.
+            let loaded = self.loader.load_all(&held.snapshot);
+            (kept.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), loaded)
+        });
+        for manifest in &kept {
+            let active = self.stand_in(manifest, loaded.tenants.get(&manifest.tenant));
+            // In the table in any case, so that the first load finds it vanished rather than unheard of.
+            self.state().with(&manifest.tenant, |standing| {
+                standing.pinned.clone_from(&manifest.pinned);
+                standing.active = active;
+            });
         }
-        let snapshot = super::folder::Snapshot::read(&self.folder);
-        let loaded = self.loader.load(&snapshot, &std::collections::BTreeMap::new(), false);
-        for manifest in kept {
-            let judgement = loaded.tenants.get(&manifest.tenant);
-            if let Some(active) = self.stand_in(manifest, judgement) {
-                self.state().standings.entry(manifest.tenant.clone()).or_default().active = Some(active);
-            }
-        }
-        let applied = self.apply_first(&snapshot, loaded);
+        let applied = self.apply(&held.snapshot, loaded, true);
+        drop(held);
+        self.state().problems.extend(faults.iter().cloned());
         self.counters.loaded(applied.ok, true, self.clock.now());
         self.told(1);
+        (kept.len(), faults)
     }
 
     /// The bundle that a tenant starts on when its files do not give it one, or give the same one.
-    fn stand_in(&self, manifest: &Manifest, judgement: Option<&Arc<Judgement>>) -> Option<Active> {
-        let pinned = manifest.pinned.is_some() && manifest.pinned == judgement.map(|j| j.source_hash.clone());
+    fn stand_in(&self, kept: &Headline, judgement: Option<&Arc<Judgement>>) -> Option<Active> {
+        let pinned = kept.pinned.is_some() && kept.pinned == judgement.map(|j| j.source_hash.clone());
         let accepted = judgement.and_then(|judgement| Some((judgement.accepted()?, judgement)));
         match accepted {
             // The same as before the restart: it has been in force since then.
-            Some((bundle, judged)) if !pinned && bundle.version().as_str() == manifest.version => {
+            Some((bundle, judged)) if !pinned && bundle.version().as_str() == kept.version => {
                 let sources = judged.sources.clone();
-                Some(Active::restored(Arc::clone(bundle), manifest, sources, BundleSource::Files))
+                Some(Active::restored(
+                    Arc::clone(bundle),
+                    (kept.since, kept.tally),
+                    sources,
+                    BundleSource::Files,
+                ))
             }
             Some(_) if !pinned => None,
             _ => {
                 let source = if pinned { BundleSource::Rollback } else { BundleSource::LastGood };
-                match self.restored(manifest) {
+                let manifest = self.archive.last_good_manifest(&kept.tenant);
+                match manifest.and_then(|manifest| self.restored(&manifest)) {
                     Ok(bundle) => Some(Active { source, ..bundle }),
                     Err(why) => {
                         tracing::error!(
-                            tenant = manifest.tenant.as_str(),
+                            tenant = kept.tenant.as_str(),
                             "the last good policy is of no use: {why}"
                         );
                         None
@@ -260,17 +284,6 @@ impl Core {
             .loader
             .restore(&sources)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        Ok(Active::restored(bundle, manifest, sources, BundleSource::LastGood))
-    }
-
-    fn apply_first(&self, snapshot: &super::folder::Snapshot, loaded: super::loader::Loaded) -> Applied {
-        let applied = self.apply(snapshot, loaded);
-        let state = self.state();
-        // Bundles that were restored changed nothing by being judged: they are put in force here.
-        let standing = |s: &Standing| s.active.is_some();
-        if self.handle.current().bundles.len() < state.standings.values().filter(|s| standing(s)).count() {
-            self.swap(&state);
-        }
-        applied
+        Ok(Active::restored(bundle, (manifest.since, manifest.tally), sources, BundleSource::LastGood))
     }
 }

@@ -23,6 +23,16 @@ pub struct PoliciesStatus {
     pub tenants: Vec<TenantStatus>,
 }
 
+/// The same in short, for whoever asks often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub generation: u64,
+    /// Whether every tenant's files are in force.
+    pub ok: bool,
+    /// How many tenants' files are not.
+    pub not_in_force: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[derive(utoipa::ToSchema)]

@@ -1,12 +1,13 @@
 //! The watch: file events as a doorbell, a regular look as the truth.
 //!
-//! Nothing is concluded from an event but that it is time to look: events are lost, doubled and late. Our own
-//! reads ring nothing. A folder that is deleted, made anew or swapped above its root gets a new watch.
+//! Nothing is concluded from an event but that it is time to look, and where first: events are lost, doubled and
+//! late. Our own reads ring nothing. A folder that is deleted, made anew or swapped above its root gets a new watch.
 
 use std::{
-    path::Path,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -17,19 +18,21 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use rustix::io::Errno;
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    core::Look,
     counters::Cause,
-    folder::{RootId, root_of},
+    folder::{RootId, Scope, names, root_of},
     reload::Policies,
 };
 
-/// Between two looks when no event rings.
+/// Between two looks at the whole folder: longer where one takes long, so that it is never more than a
+/// two-hundredth of the time.
 const RESCAN: Duration = Duration::from_secs(2);
-/// Contents are read and compared this often even where no stamp changed (some network file systems).
-const READ_ALL: Duration = Duration::from_secs(30);
+const RESCAN_SHARE: u32 = 200;
+const RESCAN_MAX: Duration = Duration::from_secs(30);
 /// After a watch could not be made: then, then doubled, up to `BACK_OFF_MAX`.
 const BACK_OFF: Duration = Duration::from_secs(2);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
@@ -42,18 +45,44 @@ struct Doorbell {
     overflow: AtomicBool,
     /// The watch itself failed.
     broken: AtomicBool,
+    /// Where to look, for the core.
+    hints: Arc<Mutex<Scope>>,
 }
 
 impl Doorbell {
-    fn hear(&self, event: notify::Result<Event>) {
-        match event {
-            Ok(event) if event.need_rescan() => self.overflow.store(true, Ordering::Release),
+    /// Takes an event of a watch on `root`. What an event names is where to look first, and nothing more: the
+    /// regular look finds what no event named.
+    fn hear(&self, root: &Path, event: notify::Result<Event>) {
+        let scope = match event {
+            Ok(event) if event.need_rescan() => {
+                self.overflow.store(true, Ordering::Release);
+                Scope::Whole
+            }
             Ok(event) if !counts(event.kind) => return,
-            Ok(_) => {}
-            Err(_) => self.broken.store(true, Ordering::Release),
-        }
+            Ok(event) => named(root, &event.paths),
+            Err(_) => {
+                self.broken.store(true, Ordering::Release);
+                Scope::Whole
+            }
+        };
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).add(scope);
+        // Rung for droppings too: where the folder is made of links, one may lead to policies.
         self.rung.notify_one();
     }
+}
+
+/// Where the paths of an event are to be looked at.
+fn named(root: &Path, paths: &[PathBuf]) -> Scope {
+    let mut scope = Scope::nothing();
+    for path in paths {
+        let inside = path.strip_prefix(root).ok().filter(|inside| !inside.as_os_str().is_empty());
+        let Some(inside) = inside else { return Scope::Whole };
+        let inside = inside.to_string_lossy();
+        if let Some((_, path)) = names::locate(&inside) {
+            scope.add(Scope::Paths(BTreeSet::from([path.to_owned()])));
+        }
+    }
+    if paths.is_empty() { Scope::Whole } else { scope }
 }
 
 /// Reading and listing raise `Access` events, our own too; only the close of a written file says anything.
@@ -77,9 +106,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new() -> Self {
+    fn new(hints: Arc<Mutex<Scope>>) -> Self {
         Self {
-            bell: Arc::default(),
+            bell: Arc::new(Doorbell { hints, ..Doorbell::default() }),
             installed: None,
             root: None,
             retry_at: Instant::now(),
@@ -142,44 +171,50 @@ fn watch(folder: &Path, bell: &Arc<Doorbell>) -> notify::Result<RecommendedWatch
     // Links are not followed: one that leads to `/` would watch the whole machine. What links inside the folder
     // lead to lies in it, and is watched there.
     let config = Config::default().with_follow_symlinks(false);
-    let mut watcher = RecommendedWatcher::new(move |event| bell.hear(event), config)?;
     let folder = folder.canonicalize().map_err(notify::Error::io)?;
+    let root = folder.clone();
+    let mut watcher = RecommendedWatcher::new(move |event| bell.hear(&root, event), config)?;
     watcher.watch(&folder, RecursiveMode::Recursive)?;
     Ok(watcher)
 }
 
 impl Policies {
-    /// Watches the folder and reloads what changes, until `shutdown`.
+    /// Watches the folder and reloads what changes, until `shutdown`; what came in force is kept then.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(Arc::clone(&self.core.hints));
         let bell = Arc::clone(&watch.bell);
-        let mut ticks = tokio::time::interval(RESCAN);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut read_all_at = Instant::now() + READ_ALL;
+        let mut regular_at = Instant::now();
         loop {
             let cause = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = bell.rung.notified() => Cause::Event,
-                _ = ticks.tick() => Cause::Rescan,
+                () = tokio::time::sleep_until(regular_at.into()) => Cause::Rescan,
             };
             let lost = bell.overflow.swap(false, Ordering::AcqRel);
-            let cause = if lost { Cause::Overflow } else { cause };
             let renewed = self.turn_the_watch(&mut watch, lost);
-            let cause = if renewed { Cause::Overflow } else { cause };
-            let whole = Instant::now() >= read_all_at;
-            if !self.changed(cause).await && !whole && !lost {
-                continue;
+            let cause = if lost || renewed { Cause::Overflow } else { cause };
+            // Events that never cease must not keep the regular look waiting.
+            let (regular, began) = (Instant::now() >= regular_at, Instant::now());
+            let how = match cause {
+                _ if regular => Look::Regular,
+                Cause::Overflow => Look::Whole,
+                _ => Look::Hinted,
+            };
+            let stale = self.changed(cause, how).await;
+            if regular {
+                regular_at = Instant::now() + (began.elapsed() * RESCAN_SHARE).clamp(RESCAN, RESCAN_MAX);
             }
-            if whole {
-                read_all_at = Instant::now() + READ_ALL;
+            if !stale {
+                continue;
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = self.settle_and_load(cause, false) => {}
+                _ = self.settle_and_load(cause, false, false) => {}
             }
         }
         self.core.state().mode = "off";
+        self.settle_kept().await;
     }
 
     /// Makes the watch anew where that is due. True if there is a new one: what happened before it rang nothing.
@@ -196,9 +231,9 @@ impl Policies {
         stands
     }
 
-    async fn changed(&self, cause: Cause) -> bool {
+    async fn changed(&self, cause: Cause, how: Look) -> bool {
         let core = Arc::clone(&self.core);
-        tokio::task::spawn_blocking(move || core.look(cause)).await.unwrap_or(false)
+        tokio::task::spawn_blocking(move || core.look(cause, how)).await.unwrap_or(false)
     }
 }
 
@@ -228,9 +263,24 @@ mod tests {
     fn lost_events_ring_even_without_a_path_or_a_kind() {
         let bell = Doorbell::default();
         let access = EventKind::Access(AccessKind::Any);
-        bell.hear(Ok(Event::new(access).set_flag(Flag::Rescan)));
+        bell.hear(Path::new("/p"), Ok(Event::new(access).set_flag(Flag::Rescan)));
         assert!(bell.overflow.load(Ordering::Acquire));
-        bell.hear(Err(notify::Error::generic("gone")));
+        assert_eq!(*bell.hints.lock().unwrap(), Scope::Whole);
+        bell.hear(Path::new("/p"), Err(notify::Error::generic("gone")));
         assert!(bell.broken.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn an_event_says_where_to_look_and_less_than_that_is_everywhere() {
+        let at =
+            |paths: &[&str]| named(Path::new("/p"), &paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        let only = |paths: &[&str]| Scope::Paths(paths.iter().map(|path| (*path).to_owned()).collect());
+        assert_eq!(at(&["/p/tenants/acme.toml.tmp", "/p/tenants/acme.toml"]), only(&["tenants/acme.toml"]));
+        assert_eq!(at(&["/p/tenants/acme"]), only(&["tenants/acme"]));
+        assert_eq!(at(&["/p/tenant/acme.toml"]), only(&["tenant"]));
+        assert_eq!(at(&["/p/..data", "/p/.git/index"]), only(&[]));
+        for everywhere in [&["/p"][..], &["/elsewhere/tenants/acme.toml"], &[]] {
+            assert_eq!(at(everywhere), Scope::Whole, "{everywhere:?}");
+        }
     }
 }

@@ -84,7 +84,24 @@ pub fn print(json: bool, answer: &HttpAnswer, words: &str) {
     }
 }
 
-/// Every tenant with a line, and under it why its files are not in force. Also what `serve` says at start.
+/// Tenants that `serve` names at start; of more than these, only those whose files are not in force.
+const NAMED_AT_START: usize = 30;
+
+/// What `serve` says at start.
+pub fn at_start(mut status: PoliciesStatus) -> String {
+    let all = status.tenants.len();
+    if all > NAMED_AT_START {
+        status.tenants.retain(|tenant| tenant.candidate.is_some());
+    }
+    let good = all - status.tenants.len();
+    let mut out = in_words(&status);
+    if good > 0 {
+        let _ = writeln!(out, "{GOOD}ok{GOOD:#} {good} tenants in force as their files stand");
+    }
+    out
+}
+
+/// Every tenant with a line, and under it why its files are not in force.
 pub fn in_words(status: &PoliciesStatus) -> String {
     let mut out = format!("policies in {}, generation {}", status.folder, status.generation);
     if status.watch.mode != "off" {

@@ -82,7 +82,7 @@ fn welcome(app: &App) -> String {
         line("policies", format!("there were none: the shipped ones were written to {folder}, once"));
     }
     out.push('\n');
-    out.push_str(&policies::in_words(&app.policies.status()));
+    out.push_str(&policies::at_start(app.policies.status()));
     out.push('\n');
     out.push_str(&channels(app));
     out.push_str(&next(config));

@@ -3,6 +3,8 @@
 //! Nothing is put into words here that was not words already. `decide` makes the long form, with every gate and
 //! criterion, from the same steps; a test holds the two together.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 
 use super::{DecisionInput, Situation, ranking};
@@ -77,11 +79,11 @@ impl<'a> Choice<'a> {
 
     /// The reasons of the criteria that gave a channel points or took some, in criterion order. Joined by "; " they
     /// are `reason` of an answer.
-    pub fn reasons(&self, channel: Channel) -> impl Iterator<Item = &str> {
+    pub fn reasons(&self, channel: Channel) -> impl Iterator<Item = Cow<'_, str>> {
+        let program = self.bundle.program().0;
         let weighted = self.weights.iter().enumerate();
-        let counted =
-            weighted.filter(move |(at, weight)| ranking::counts(self.card.share(*at, channel) * **weight));
-        let said = counted.filter_map(move |(at, _)| self.bundle.said(&self.card, at, channel).ok());
-        said.map(|verdict| &*verdict.reason).filter(|reason| !reason.is_empty())
+        let counted = weighted
+            .filter(move |(at, weight)| ranking::counts(program.share(&self.card, *at, channel) * **weight));
+        counted.filter_map(move |(at, _)| program.reason(&self.card, at, channel))
     }
 }

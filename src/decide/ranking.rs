@@ -3,6 +3,8 @@
 //! Takes gates and opinions as they are; the same function ranks under other weights when flip points are
 //! looked for.
 
+use std::borrow::Cow;
+
 use super::{
     DecisionInput, Situation, Standing,
     gates::{self, Closed, Findings, Told},
@@ -75,7 +77,7 @@ fn order<F: Findings>(
     found: &PerChannel<F>,
 ) -> [Standing; 4] {
     let policy = bundle.policy();
-    let points = card.points(weights);
+    let points = bundle.program().0.points(card, weights);
     let mut ranking = Channel::ALL.map(|channel| {
         let vetoed = card.vetoed(channel);
         let eligible = found[channel].is_open() && !vetoed;
@@ -106,13 +108,18 @@ fn order<F: Findings>(
 }
 
 fn contributions(bundle: &Bundle, card: &Scorecard, weights: &[f64], channel: Channel) -> Vec<Contribution> {
+    let program = bundle.program().0;
     let criteria = bundle.criteria().iter().zip(weights).enumerate();
     criteria
-        .map(|(at, (criterion, weight))| contribution(criterion, bundle.said(card, at, channel), *weight))
+        .map(|(at, (criterion, weight))| contribution(criterion, program.said(card, at, channel), *weight))
         .collect()
 }
 
-fn contribution(criterion: &Criterion, said: Result<&Verdict, &ScriptFailure>, weight: f64) -> Contribution {
+fn contribution(
+    criterion: &Criterion,
+    said: Result<Cow<'_, Verdict>, &ScriptFailure>,
+    weight: f64,
+) -> Contribution {
     let source = |position: Option<(usize, usize)>| {
         position.map(|(line, column)| format!("{}:{line}:{column}", criterion.file()))
     };

@@ -42,6 +42,14 @@ impl<W: Word, T> ByWord<W, T> {
         self.values[word.place()] = Some(value);
     }
 
+    pub fn remove(&mut self, word: W) {
+        self.values[word.place()] = None;
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.values.iter_mut().flatten()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (W, &T)> {
         W::ALL.iter().filter_map(|word| Some((*word, self.get(*word)?)))
     }

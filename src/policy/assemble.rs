@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, Weak},
 };
 
 use ring::digest;
@@ -23,17 +23,39 @@ use super::{
         place, policy, remarks,
     },
     environment,
+    settings::StrategyRule,
     strategy::{Strategies, Strategy},
     template::Template,
 };
 use crate::domain::ids::{CriterionName, PolicyVersion, TenantId};
 
 /// One file as it was read: its path relative to the policies folder, with `/`, and its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SourceFile {
     pub path: String,
     pub bytes: Vec<u8>,
+    /// SHA-256 of `bytes`, once somebody asked: a text is shared by thousands of tenants and hashed once.
+    digest: OnceLock<[u8; 32]>,
 }
+
+impl SourceFile {
+    pub fn new(path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), bytes: bytes.into(), digest: OnceLock::new() }
+    }
+
+    /// SHA-256 of its bytes.
+    pub fn digest(&self) -> &[u8; 32] {
+        self.digest.get_or_init(|| bytes_of(&digest::digest(&digest::SHA256, &self.bytes)))
+    }
+}
+
+impl PartialEq for SourceFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.bytes == other.bytes
+    }
+}
+
+impl Eq for SourceFile {}
 
 /// All the texts that one tenant's bundle is made of.
 #[derive(Clone, Debug)]
@@ -44,11 +66,11 @@ pub struct BundleSources {
     /// `tenants/<id>.toml`.
     pub own: Arc<SourceFile>,
     /// The scripts in force: `criteria/*.rhai`, each replaced by the tenant's own of the same name.
-    pub criteria: Vec<Arc<SourceFile>>,
+    pub criteria: SourceFiles,
     /// The templates in force: `templates/*.toml`, each replaced by the tenant's own of the same name.
-    pub templates: Vec<Arc<SourceFile>>,
+    pub templates: SourceFiles,
     /// `tests/*.toml` files that hold at least one test naming this tenant (they count in the version).
-    pub tests: Vec<Arc<SourceFile>>,
+    pub tests: SourceFiles,
 }
 
 /// `ORCHESTRATOR_*` values that lie between default.toml and the tenant's file; they count in the version.
@@ -70,6 +92,10 @@ pub struct Assembler {
     templates: Mutex<Shared<Template>>,
     /// By the addresses of their criteria.
     programs: Mutex<HashMap<Vec<usize>, Weak<Program>>>,
+    /// The templates of tenants that have none of their own.
+    common: Mutex<Option<(SourceFiles, Weak<Templates>)>>,
+    /// By the texts of their conditions.
+    strategies: Mutex<HashMap<String, SharedStrategies>>,
     inherited: Mutex<Option<Arc<Inherited>>>,
     /// The operator's drivers, by name; none: they are not known here.
     drivers: Option<Vec<String>>,
@@ -98,7 +124,7 @@ fn shared<T>(
     file: &SourceFile,
     compile: impl FnOnce() -> Result<T, Vec<Diagnostic>>,
 ) -> Result<Arc<T>, Vec<Diagnostic>> {
-    let key = (file.path.clone(), sha256(&file.bytes));
+    let key = (file.path.clone(), *file.digest());
     if let Some(known) = locked(kept).compiled.get(&key).and_then(Weak::upgrade) {
         return Ok(known);
     }
@@ -111,6 +137,15 @@ fn shared<T>(
     }
     Ok(fresh)
 }
+
+/// Files that several tenants have in common are in one list for all of them.
+pub type SourceFiles = Arc<[Arc<SourceFile>]>;
+
+/// Conditions compiled, and the rules that they belong to.
+type SharedStrategies = (Weak<Strategies>, Weak<[StrategyRule]>);
+
+/// By id.
+type Templates = BTreeMap<String, Arc<Template>>;
 
 /// What all tenants have in common.
 #[derive(Debug)]
@@ -143,17 +178,17 @@ impl Assembler {
         let (names, criteria) = self.criteria(&sources.criteria, &mut faults);
         faults.extend(checks::errors(&merged, &names));
         let templates = self.templates(&sources.templates, &mut faults);
-        let strategies = compile_strategies(&merged.strategies(), &mut faults);
+        let strategies = self.strategies(&merged.strategies(), &mut faults);
         let policy = policy::build(&merged, &names).map_err(|missing| faults.extend(missing)).ok();
-        let Some(policy) = policy.filter(|_| faults.is_empty()) else { return Err(in_order(faults)) };
+        let Some(mut policy) = policy.filter(|_| faults.is_empty()) else { return Err(in_order(faults)) };
 
         let mut warnings = remarks::warnings(&merged, &policy, &names, self.drivers.as_deref());
         warnings.extend(criteria.iter().flat_map(|c| c.warnings().iter().cloned()));
         warnings.extend(templates.values().flat_map(|t| t.warnings().iter().cloned()));
+        policy.strategies = self.shared_rules(&strategies, policy.strategies);
         let version = version(sources, environment, &merged);
         let origins = Origins::new(Arc::clone(&inherited.origins), &merged);
-        let (program, strategies) = (self.program(criteria), Arc::new(Strategies::new(strategies)));
-        let bundle = Bundle::new(sources.tenant.clone(), version, policy, program, strategies);
+        let bundle = Bundle::new(sources.tenant.clone(), version, policy, self.program(criteria), strategies);
         let bundle = bundle.with_origins(origins).with_templates(templates);
         Ok(Assembled { bundle, warnings: in_order(warnings) })
     }
@@ -229,13 +264,15 @@ impl Assembler {
     }
 
     /// Those of the templates that compile, by id.
-    fn templates(
-        &self,
-        files: &[Arc<SourceFile>],
-        faults: &mut Vec<Diagnostic>,
-    ) -> BTreeMap<String, Arc<Template>> {
-        let mut compiled = BTreeMap::new();
-        for file in files {
+    fn templates(&self, files: &SourceFiles, faults: &mut Vec<Diagnostic>) -> Arc<Templates> {
+        if let Some((common, compiled)) = &*locked(&self.common)
+            && Arc::ptr_eq(common, files)
+            && let Some(compiled) = compiled.upgrade()
+        {
+            return compiled;
+        }
+        let (mut compiled, before) = (Templates::new(), faults.len());
+        for file in files.iter() {
             let name = file.path.rsplit('/').next().unwrap_or(&file.path);
             let id = name.strip_suffix(".toml").unwrap_or(name);
             match shared(&self.templates, file, || Template::compile(id, file)) {
@@ -245,7 +282,40 @@ impl Assembler {
                 Err(found) => faults.extend(found),
             }
         }
+        let compiled = Arc::new(compiled);
+        if faults.len() == before && files.iter().all(|file| file.path.starts_with("templates/")) {
+            *locked(&self.common) = Some((Arc::clone(files), Arc::downgrade(&compiled)));
+        }
         compiled
+    }
+
+    /// Each condition compiled, or all of them as they were for another tenant with the same ones.
+    fn strategies(&self, entries: &[Placed<'_>], faults: &mut Vec<Diagnostic>) -> Arc<Strategies> {
+        let key = texts(entries.iter().map(|(entry, _)| &entry.rule));
+        if let Some(known) = locked(&self.strategies).get(&key).and_then(|(known, _)| known.upgrade()) {
+            return known;
+        }
+        let before = faults.len();
+        let compiled = Arc::new(Strategies::new(compile_strategies(entries, faults)));
+        if faults.len() == before {
+            let mut kept = locked(&self.strategies);
+            kept.retain(|_, (known, _)| known.strong_count() > 0);
+            kept.insert(key, (Arc::downgrade(&compiled), Weak::<[StrategyRule; 0]>::new()));
+        }
+        compiled
+    }
+
+    /// The rules of these strategies, or the equal ones of another tenant.
+    fn shared_rules(&self, strategies: &Arc<Strategies>, rules: Arc<[StrategyRule]>) -> Arc<[StrategyRule]> {
+        let mut kept = locked(&self.strategies);
+        let Some((compiled, known)) = kept.get_mut(&texts(rules.iter())) else { return rules };
+        if let Some(known) = known.upgrade().filter(|known| *known == rules) {
+            return known;
+        }
+        if compiled.upgrade().is_some_and(|compiled| Arc::ptr_eq(&compiled, strategies)) {
+            *known = Arc::downgrade(&rules);
+        }
+        rules
     }
 
     /// How many compiled scripts are in use.
@@ -285,6 +355,11 @@ fn not_utf8(file: &SourceFile, error: std::str::Utf8Error) -> Diagnostic {
         .hint("save the file with the encoding UTF-8")
 }
 
+/// What strategies are compiled from.
+fn texts<'a>(rules: impl Iterator<Item = &'a StrategyRule>) -> String {
+    rules.flat_map(|rule| [rule.name.as_str(), "\0", rule.when.as_str(), "\0"]).collect()
+}
+
 /// Compiles each condition; its faults are moved to where the condition stands in its file.
 fn compile_strategies(entries: &[Placed<'_>], faults: &mut Vec<Diagnostic>) -> Vec<Strategy> {
     let mut compiled = Vec::new();
@@ -305,33 +380,30 @@ fn compile_strategies(entries: &[Placed<'_>], faults: &mut Vec<Diagnostic>) -> V
     compiled
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    bytes_of(&digest::digest(&digest::SHA256, bytes))
-}
-
 fn bytes_of(hash: &digest::Digest) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(hash.as_ref());
     bytes
 }
 
-/// The content hash: every source's path and bytes, each with its length before it, the environment, and
-/// what was taken from the built-in copy because default.toml lacks it.
+/// The content hash: every source's path and the hash of its bytes, the environment, and what was taken from the
+/// built-in copy because default.toml lacks it; each with its length before it.
 fn version(sources: &BundleSources, environment: &PolicyEnvironment, merged: &Merged<'_>) -> PolicyVersion {
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut add = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
-    add(b"channel-orchestrator policy 1");
+    add(b"channel-orchestrator policy 2");
     add(sources.tenant.as_str().as_bytes());
     let mut files: Vec<&SourceFile> = vec![&sources.default, &sources.own];
-    files.extend(sources.criteria.iter().chain(&sources.templates).chain(&sources.tests).map(Arc::as_ref));
+    let lists = [&sources.criteria, &sources.templates, &sources.tests];
+    files.extend(lists.into_iter().flat_map(|list| list.iter()).map(Arc::as_ref));
     files.sort_by(|a, b| a.path.cmp(&b.path));
     add(&(files.len() as u64).to_be_bytes());
     for file in files {
         add(file.path.as_bytes());
-        add(&file.bytes);
+        add(file.digest());
     }
     let mut variables: Vec<_> = environment.0.iter().collect();
     variables.sort();
@@ -339,7 +411,7 @@ fn version(sources: &BundleSources, environment: &PolicyEnvironment, merged: &Me
         add(name.as_bytes());
         add(value.as_bytes());
     }
-    for path in merged.paths() {
+    for path in document::built_in().leaves.keys() {
         if let Some((leaf, layer)) = merged.leaf(path)
             && layer.kind == LayerKind::BuiltIn
         {

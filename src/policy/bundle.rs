@@ -17,7 +17,7 @@ use super::{
     view::{ChannelView, MessageView},
 };
 use crate::domain::{
-    channel::{Channel, PerChannel},
+    channel::PerChannel,
     ids::{PolicyVersion, TenantId},
 };
 
@@ -36,7 +36,7 @@ pub struct Bundle {
     variant_weights: BTreeMap<String, Vec<f64>>,
     origins: Origins,
     /// By id.
-    templates: BTreeMap<String, Arc<Template>>,
+    templates: Arc<BTreeMap<String, Arc<Template>>>,
 }
 
 /// What one criterion said of one channel, or why it said nothing.
@@ -66,7 +66,7 @@ impl Bundle {
             })
             .collect();
         let origins = Origins::default();
-        let templates = BTreeMap::new();
+        let templates = Arc::default();
         Self { tenant, version, policy, program, strategies, weights, variant_weights, origins, templates }
     }
 
@@ -76,7 +76,7 @@ impl Bundle {
     }
 
     /// With its templates, by id.
-    pub fn with_templates(self, templates: BTreeMap<String, Arc<Template>>) -> Self {
+    pub fn with_templates(self, templates: Arc<BTreeMap<String, Arc<Template>>>) -> Self {
         Self { templates, ..self }
     }
 
@@ -139,16 +139,6 @@ impl Bundle {
     /// The same by the interpreter alone: what the compiled form is held against.
     pub fn interpret(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
         self.program.interpret(message, channels)
-    }
-
-    /// What a criterion, by its place, said of a channel.
-    pub fn said<'s>(
-        &'s self,
-        card: &'s Scorecard,
-        criterion: usize,
-        channel: Channel,
-    ) -> Result<&'s Verdict, &'s ScriptFailure> {
-        self.program.said(card, criterion, channel)
     }
 
     /// How the criteria and the strategies run.

@@ -1,19 +1,22 @@
-//! What every criterion said of every channel, in one value.
+//! What every criterion said of every channel, in one small value.
 //!
 //! Weights are not in it: the same card is added up under any weights, which is how variants share scripts and how
-//! flip points are tried. What an opinion says in words stays where it was compiled, until somebody asks.
+//! flip points are tried. Nor are words: what an opinion says stays where it was compiled, or is put together when
+//! somebody asks.
 
-use super::bundle::Opinion;
-use crate::domain::channel::{Channel, PerChannel};
+use super::{bundle::Opinion, compile::Number};
+use crate::domain::channel::Channel;
 
-/// Where an opinion stands: with the script that can say it, or in the card because it was made for this message.
+/// Where an opinion stands: with the program that can say it, or in the card because it was made for this message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said(u32);
 
 impl Said {
     const MADE: u32 = 1 << 31;
+    /// Nobody has said anything: the first of a program's verdicts is the neutral one.
+    pub const NOTHING: Self = Self(0);
 
-    /// One of the script's fixed verdicts, by its place.
+    /// One of the program's fixed verdicts, by its place.
     pub const fn fixed(at: u32) -> Self {
         Self(at)
     }
@@ -22,55 +25,89 @@ impl Said {
         Self(at | Self::MADE)
     }
 
-    /// The place among the script's verdicts (`Ok`) or among those made for this message (`Err`).
+    /// The place among the program's verdicts (`Ok`) or among those made for this message (`Err`).
+    #[inline]
     pub const fn place(self) -> Result<usize, usize> {
         if self.0 & Self::MADE == 0 { Ok(self.0 as usize) } else { Err((self.0 & !Self::MADE) as usize) }
     }
 }
 
 /// One criterion's answers, in the order of `Channel::ALL`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    /// -1 to 1; 0 for neutral, a veto or a failure.
-    pub share: [f64; 4],
-    pub said: [Said; 4],
+pub(super) type Row = [Said; 4];
+
+/// Numbers that a formula's reason shows at the most; one that shows more is put together at once.
+pub(super) const SHOWN_MAX: usize = 4;
+
+/// An opinion that was made for this message.
+#[derive(Clone, Debug)]
+pub(super) enum Made {
+    Opinion(Opinion),
+    /// One of the program's formulas with what it came to; its reason is not put together yet.
+    Formula {
+        at: u32,
+        share: f64,
+        shown: [Number; SHOWN_MAX],
+    },
 }
 
+/// Criteria whose rows need no allocation; the product ships nine.
+const INLINE: usize = 12;
+
 /// A row for each criterion, in criterion order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Scorecard {
-    pub(super) rows: Vec<Row>,
-    vetoed: [bool; 4],
-    made: Vec<Opinion>,
+    first: [Row; INLINE],
+    more: Vec<Row>,
+    count: usize,
+    vetoed: u8,
+    made: Vec<Made>,
 }
 
 impl Scorecard {
-    pub(super) fn for_criteria(count: usize) -> Self {
-        Self { rows: Vec::with_capacity(count), ..Self::default() }
+    pub(super) fn new() -> Self {
+        let first = [[Said::NOTHING; 4]; INLINE];
+        Self { first, more: Vec::new(), count: 0, vetoed: 0, made: Vec::new() }
     }
 
     /// A row as a table has it; `vetoes` is a bit for each channel.
     #[inline]
     pub(super) fn push(&mut self, row: Row, vetoes: u8) {
-        self.rows.push(row);
-        if vetoes != 0 {
-            for (at, vetoed) in self.vetoed.iter_mut().enumerate() {
-                *vetoed |= vetoes >> at & 1 == 1;
-            }
+        match self.first.get_mut(self.count) {
+            Some(place) => *place = row,
+            None => self.more.push(row),
         }
+        self.count += 1;
+        self.vetoed |= vetoes;
     }
 
-    /// Puts an opinion that was made for this message in the place of one channel in the last row.
-    pub(super) fn put(&mut self, channel: Channel, opinion: Opinion) {
-        let Some(row) = self.rows.last_mut() else { return };
-        let at = channel.index();
-        row.share[at] = opinion.as_ref().map_or(0.0, |verdict| verdict.share());
-        row.said[at] = Said::made(self.made.len() as u32);
-        self.vetoed[at] |= opinion.as_ref().is_ok_and(|verdict| verdict.is_veto());
-        self.made.push(opinion);
+    /// Puts what was made for this message in the place of one channel in the last row.
+    pub(super) fn put(&mut self, channel: Channel, made: Made, is_veto: bool) {
+        let said = Said::made(self.made.len() as u32);
+        let last = self.count - 1;
+        let row = match self.first.get_mut(last) {
+            Some(row) => row,
+            None => &mut self.more[last - INLINE],
+        };
+        row[channel.index()] = said;
+        self.vetoed |= u8::from(is_veto) << channel.index();
+        if self.made.capacity() == 0 {
+            self.made.reserve_exact(4);
+        }
+        self.made.push(made);
     }
 
-    pub(super) fn made(&self, at: usize) -> &Opinion {
+    #[inline]
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.first[..self.count.min(INLINE)].iter().chain(&self.more)
+    }
+
+    #[inline]
+    pub(super) fn row(&self, criterion: usize) -> &Row {
+        self.first.get(criterion).unwrap_or_else(|| &self.more[criterion - INLINE])
+    }
+
+    #[inline]
+    pub(super) fn made(&self, at: usize) -> &Made {
         &self.made[at]
     }
 
@@ -79,25 +116,9 @@ impl Scorecard {
         self.made.len()
     }
 
-    /// What a criterion gives a channel, before weighting.
-    #[inline]
-    pub fn share(&self, criterion: usize, channel: Channel) -> f64 {
-        self.rows[criterion].share[channel.index()]
-    }
-
     /// Whether a criterion took the channel out.
+    #[inline]
     pub fn vetoed(&self, channel: Channel) -> bool {
-        self.vetoed[channel.index()]
-    }
-
-    /// Each channel's points under these weights, which are in criterion order. Not rounded.
-    pub fn points(&self, weights: &[f64]) -> PerChannel<f64> {
-        let mut sums = [0.0; 4];
-        for (row, weight) in self.rows.iter().zip(weights) {
-            for (sum, share) in sums.iter_mut().zip(row.share) {
-                *sum += share * weight;
-            }
-        }
-        PerChannel::from_fn(|channel| sums[channel.index()])
+        self.vetoed >> channel.index() & 1 == 1
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing here reads a file; `document` makes these values and has checked every one of them. Durations,
 //! money and limits carry their units in their names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono_tz::Tz;
 
@@ -42,8 +42,8 @@ pub struct TenantPolicy {
     pub learning: LearningPolicy,
     /// The only hosts, in lower case, whose links in emails are led through the public listener; empty: any.
     pub tracking_hosts: Vec<String>,
-    /// First match wins.
-    pub strategies: Vec<StrategyRule>,
+    /// First match wins. Shared by the tenants that have the same.
+    pub strategies: Arc<[StrategyRule]>,
     /// Weights that a variant overrides, by the variant's name.
     pub variants: BTreeMap<String, BTreeMap<CriterionName, f64>>,
     /// Shares of recipients by variant, in percent; empty: no split.

@@ -93,7 +93,7 @@ pub fn region() -> Option<Region> {
 }
 
 fn file(path: &str, text: &str) -> Arc<SourceFile> {
-    Arc::new(SourceFile { path: path.to_owned(), bytes: text.as_bytes().to_vec() })
+    Arc::new(SourceFile::new(path, text))
 }
 
 #[cfg(test)]

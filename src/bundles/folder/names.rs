@@ -70,6 +70,27 @@ pub fn classify(place: &Place, name: &str, directory: bool) -> Named {
     if directory { directory_in(place, name) } else { file_in(place, name) }
 }
 
+/// Where a path would be read: the directory's place, and the path as far as names mean something. None: what lies
+/// there is none of our business.
+pub fn locate(path: &str) -> Option<(Place, &str)> {
+    let (mut place, mut from) = (Place::Root, 0);
+    loop {
+        let end = path[from..].find('/').map_or(path.len(), |at| from + at);
+        let name = &path[from..end];
+        if name.is_empty() || classify(&place, name, false) == Named::Skipped {
+            return None;
+        }
+        if end == path.len() {
+            return Some((place, path));
+        }
+        match directory_in(&place, name) {
+            Named::Directory(next) => (place, from) = (next, end + 1),
+            Named::Skipped => return None,
+            _ => return Some((place, &path[..end])),
+        }
+    }
+}
+
 /// The directories that each place has.
 fn directory_in(place: &Place, name: &str) -> Named {
     match (place, name) {
@@ -196,6 +217,20 @@ mod tests {
             assert_eq!(classify(&place, name, false), Named::File(role), "{name}");
         }
         assert_eq!(classify(&Place::Tenants, "acme", true), Named::Directory(Place::Tenant(id("acme"))));
+    }
+
+    #[test]
+    fn a_path_is_located_as_far_as_its_names_mean_something() {
+        let at = |path| locate(path);
+        assert_eq!(at("tenants/acme.toml"), Some((Place::Tenants, "tenants/acme.toml")));
+        assert_eq!(at("tenants/acme"), Some((Place::Tenants, "tenants/acme")));
+        let script = "tenants/acme/criteria/cost.rhai";
+        assert_eq!(at(script), Some((Place::TenantCriteria(id("acme")), script)));
+        // What is told is the folder that nobody reads, not each file in it.
+        assert_eq!(at("tenant/acme.toml"), Some((Place::Root, "tenant")));
+        for path in ["", "tenants/.acme.toml.swp", ".git/index", "schema/x.json", "tenants/4913"] {
+            assert_eq!(at(path), None, "{path}");
+        }
     }
 
     #[test]

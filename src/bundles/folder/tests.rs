@@ -1,11 +1,14 @@
 //! The reader against links, pipes, sizes and swaps.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::{PermissionsExt, symlink},
+    sync::Arc,
 };
 
-use super::*;
+use super::{names::Role, *};
+use crate::{domain::ids::TenantId, policy::assemble::SourceFile};
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -18,7 +21,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 fn codes(snapshot: &Snapshot) -> Vec<(&str, &str)> {
-    snapshot.problems.iter().map(|p| (p.code.as_str(), p.file.as_str())).collect()
+    snapshot.problems().map(|p| (p.code.as_str(), p.file.as_str())).collect()
 }
 
 #[test]
@@ -157,19 +160,131 @@ fn a_missing_folder_says_so() {
     assert_eq!(codes(&snapshot), [("folder-missing", ".")]);
 }
 
+/// Reads what changed in the scope, and is disturbed before it takes it over.
+fn read_again(
+    snapshot: &mut Snapshot,
+    folder: &Path,
+    scope: &Scope,
+    disturb: impl FnOnce(),
+) -> BTreeSet<String> {
+    let mut batch = snapshot.gather(folder, scope, false);
+    disturb();
+    let later = snapshot.difference(folder, scope, false);
+    snapshot.hold_back(&mut batch, &later);
+    snapshot.apply(folder, batch)
+}
+
+fn paths(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 #[test]
 fn a_file_that_is_written_again_is_held_back() {
     let dir = folder(&[("tenants/acme.toml", "one"), ("tenants/beta.toml", "one")]);
-    let before = Snapshot::read(dir.path());
-    fs::write(dir.path().join("tenants/acme.toml"), "tw").unwrap();
-    fs::write(dir.path().join("tenants/beta.toml"), "two").unwrap();
-    fs::write(dir.path().join("tenants/new.toml"), "tw").unwrap();
+    let write = |path: &str, text: &str| fs::write(dir.path().join(path), text).unwrap();
     let mut snapshot = Snapshot::read(dir.path());
-    fs::write(dir.path().join("tenants/acme.toml"), "two").unwrap();
-    fs::write(dir.path().join("tenants/new.toml"), "two").unwrap();
-    snapshot.hold_back(&Listing::of(dir.path()), &before.files);
-    let text = |path: &str| snapshot.file(path).map(|file| file.bytes.as_slice());
-    assert_eq!(text("tenants/acme.toml"), Some(&b"one"[..]));
-    assert_eq!(text("tenants/beta.toml"), Some(&b"two"[..]));
-    assert_eq!(text("tenants/new.toml"), None);
+    write("tenants/acme.toml", "tw");
+    write("tenants/beta.toml", "two");
+    write("tenants/new.toml", "tw");
+    let touched = read_again(&mut snapshot, dir.path(), &Scope::Whole, || {
+        write("tenants/acme.toml", "two");
+        write("tenants/new.toml", "two");
+    });
+    let text = |snapshot: &Snapshot, path: &str| {
+        snapshot.file(path).map(|file| String::from_utf8(file.bytes.clone()).unwrap())
+    };
+    assert_eq!(touched, paths(&["tenants/beta.toml"]));
+    assert_eq!(text(&snapshot, "tenants/acme.toml").as_deref(), Some("one"));
+    assert_eq!(text(&snapshot, "tenants/beta.toml").as_deref(), Some("two"));
+    assert_eq!(text(&snapshot, "tenants/new.toml"), None);
+    // The next look finds them changed, and reads them then.
+    let left = snapshot.difference(dir.path(), &Scope::Whole, false);
+    assert!(snapshot.is_stale(&left));
+    let touched = read_again(&mut snapshot, dir.path(), &Scope::Whole, || ());
+    assert_eq!(touched, paths(&["tenants/acme.toml", "tenants/new.toml"]));
+    assert_eq!(text(&snapshot, "tenants/acme.toml").as_deref(), Some("two"));
+}
+
+/// Whatever happens to a folder, looking at the paths that it happened to is as good as looking at all of it.
+#[test]
+fn a_look_at_what_changed_comes_to_the_same_as_a_look_at_everything() {
+    let dir = folder(&[
+        ("default.toml", "a"),
+        ("criteria/cost.rhai", "b"),
+        ("tenants/acme.toml", "c"),
+        ("tenants/acme/criteria/cost.rhai", "d"),
+        ("tenants/acme/templates/T.toml", "e"),
+        ("tenants/beta.toml", "f"),
+    ]);
+    let at = |path: &str| dir.path().join(path);
+    let mut snapshot = Snapshot::read(dir.path());
+    let steps: [(&[&str], &dyn Fn()); 9] = [
+        (&["tenants/acme.toml"], &|| fs::write(at("tenants/acme.toml"), "cc").unwrap()),
+        (&["tenants/beta.toml"], &|| fs::remove_file(at("tenants/beta.toml")).unwrap()),
+        (&["tenants/acme"], &|| fs::remove_dir_all(at("tenants/acme")).unwrap()),
+        (&["tenants/new"], &|| {
+            fs::create_dir_all(at("tenants/new/criteria")).unwrap();
+            fs::write(at("tenants/new/criteria/cost.rhai"), "g").unwrap();
+        }),
+        (&["tenants/new.toml"], &|| fs::write(at("tenants/new.toml"), "h").unwrap()),
+        (&["criteria", "gone"], &|| fs::rename(at("criteria"), at("gone")).unwrap()),
+        (&["criteria", "gone"], &|| fs::rename(at("gone"), at("criteria")).unwrap()),
+        (&["criteria/odd.txt"], &|| fs::write(at("criteria/odd.txt"), "i").unwrap()),
+        (&["default.toml"], &|| {
+            fs::remove_file(at("default.toml")).unwrap();
+            fs::create_dir(at("default.toml")).unwrap();
+        }),
+    ];
+    for (named, step) in steps {
+        step();
+        read_again(&mut snapshot, dir.path(), &Scope::Paths(paths(named)), || ());
+        let whole = Snapshot::read(dir.path());
+        assert_eq!(snapshot.listing, whole.listing, "{named:?}");
+        assert_eq!(snapshot.files, whole.files, "{named:?}");
+        assert_eq!(codes(&snapshot), codes(&whole), "{named:?}");
+        assert_eq!(snapshot.owners().collect::<Vec<_>>(), whole.owners().collect::<Vec<_>>(), "{named:?}");
+    }
+}
+
+#[test]
+fn where_links_lead_about_every_look_is_at_everything() {
+    let dir = folder(&[("..one/acme.toml", "one"), ("..two/acme.toml", "two"), ("tenants/.keep", "")]);
+    symlink("..one", dir.path().join("..data")).unwrap();
+    symlink("../..data/acme.toml", dir.path().join("tenants/acme.toml")).unwrap();
+    let mut snapshot = Snapshot::read(dir.path());
+    symlink("..two", dir.path().join("..next")).unwrap();
+    fs::rename(dir.path().join("..next"), dir.path().join("..data")).unwrap();
+    let touched = read_again(&mut snapshot, dir.path(), &Scope::nothing(), || ());
+    assert_eq!(touched, paths(&["tenants/acme.toml"]));
+    assert_eq!(snapshot.file("tenants/acme.toml").unwrap().bytes, b"two");
+}
+
+#[test]
+fn equal_bytes_stay_the_very_same_file_and_touch_nothing() {
+    let dir = folder(&[("tenants/acme.toml", "one")]);
+    let mut snapshot = Snapshot::read(dir.path());
+    let before = snapshot.file("tenants/acme.toml").cloned().unwrap();
+    fs::write(dir.path().join("tenants/acme.toml"), "one").unwrap();
+    let touched = read_again(&mut snapshot, dir.path(), &Scope::Whole, || ());
+    assert!(touched.is_empty() && Arc::ptr_eq(&before, snapshot.file("tenants/acme.toml").unwrap()));
+    let all = snapshot.gather(dir.path(), &Scope::Whole, true);
+    assert!(snapshot.apply(dir.path(), all).is_empty());
+}
+
+/// As on a file system whose stamps tell nothing: the contents are compared in turn.
+#[test]
+fn contents_that_changed_under_an_equal_stamp_are_found_in_turn() {
+    let names: Vec<String> = (0..10).map(|n| format!("tenants/t{n}.toml")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "one")).collect();
+    let dir = folder(&files);
+    let mut snapshot = Snapshot::read(dir.path());
+    let held = SourceFile::new("tenants/t7.toml", "held");
+    snapshot.files.insert(names[7].clone(), (Role::Tenant(TenantId::parse("t7").unwrap()), Arc::new(held)));
+    let nothing = snapshot.difference(dir.path(), &Scope::Whole, false);
+    assert!(!snapshot.is_stale(&nothing));
+    let turns: Vec<bool> = (0..4).map(|_| snapshot.compare_some(dir.path(), 3)).collect();
+    assert_eq!(turns, [false, false, true, false]);
+    let touched = read_again(&mut snapshot, dir.path(), &Scope::nothing(), || ());
+    assert_eq!(touched, paths(&["tenants/t7.toml"]));
+    assert_eq!(snapshot.file("tenants/t7.toml").unwrap().bytes, b"one");
 }

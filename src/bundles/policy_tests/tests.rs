@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::assemble::SourceFile;
 
 fn parsed(text: &str) -> TestFile {
-    parse_file(&SourceFile { path: "tests/t.toml".into(), bytes: text.into() })
+    parse_file(&SourceFile::new("tests/t.toml", text))
 }
 
 fn faults(text: &str) -> Vec<(Option<String>, String, Option<usize>)> {
@@ -107,7 +107,7 @@ fn every_fault_says_how_to_mend_it() {
             assert!(fault.hint.as_ref().is_some_and(|hint| hint.len() > 8), "{text:?}: {fault:#?}");
         }
     }
-    let latin = parse_file(&SourceFile { path: "tests/t.toml".into(), bytes: b"name = \"\xe9\"".to_vec() });
+    let latin = parse_file(&SourceFile::new("tests/t.toml", b"name = \"\xe9\"".to_vec()));
     assert!(latin.faults[0].1.hint.as_ref().unwrap().contains("UTF-8"), "{:?}", latin.faults);
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     constants::Cases,
-    follow::Follow,
+    follow::{self, Follow},
     graph::{Graph, Leaf, Node, NodeId},
     numbers::Reads,
     slots::{ChannelSlots, MessageSlots},
@@ -42,12 +42,18 @@ impl Conditions {
     /// Compiles the chain. Where there are too many ways through it, it asks the interpreter always.
     pub fn compile(strategies: &[Strategy]) -> Self {
         let source: Vec<&str> = strategies.iter().map(Strategy::when).collect();
-        let cases = Cases::of(&source.join("\n"), super::words());
-        let mut follow = Follow::new(None, &[], &cases);
-        let root = chain(&mut follow, Path::default(), strategies, 0);
-        let why = std::mem::take(&mut follow.why);
-        let (steps, root) = lay_out(&follow.graph, root);
-        Self { steps, root, why }
+        let compiled = follow::deeply(|| {
+            let cases = Cases::of(&source.join("\n"), super::words());
+            let mut follow = Follow::new(None, &[], &cases);
+            let root = chain(&mut follow, Path::default(), strategies, 0);
+            let why = std::mem::take(&mut follow.why);
+            let (steps, root) = lay_out(&follow.graph, root);
+            Self { steps, root, why }
+        });
+        compiled.unwrap_or_else(|| {
+            let why = vec!["there was no room to compile it in".to_owned()];
+            Self { steps: vec![Step::End(Found::Interpret)], root: 0, why }
+        })
     }
 
     /// Whether the chain is of any use.

@@ -22,12 +22,23 @@ pub type Then<'k> = &'k dyn Fn(&mut Follow<'_>, Path, Symbol) -> NodeId;
 
 /// The interpreter stops a script after 2,000 steps; a path that comes near is its own to run.
 const STEPS_MAX: u32 = 900;
+/// What comes next is called from what comes before: so deep does a path go on the stack that `deeply` gives it.
+const NESTED_MAX: u32 = 1_500;
+const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// Names in scope: the interpreter stops at 64.
 const NAMES_MAX: usize = 56;
 /// Functions within functions: the interpreter stops at 8.
 const DEPTH_MAX: u32 = 4;
 /// Statements and expressions followed over all paths of one script on one channel: beyond it there are too many paths.
 const FOLLOWED_MAX: u32 = 60_000;
+
+/// Runs what follows scripts on a stack that no script can exhaust; none where there is no such stack to be had.
+pub fn deeply<T: Send>(follow: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("compile".into()).stack_size(STACK_BYTES);
+        builder.spawn_scoped(scope, follow).ok()?.join().ok()
+    })
+}
 
 /// One script being followed for one channel.
 pub struct Follow<'s> {
@@ -76,11 +87,16 @@ impl<'s> Follow<'s> {
     /// Counts a statement or an expression. The path's end where it has come too far.
     pub fn step(&mut self, path: &mut Path, at: Position) -> Result<(), NodeId> {
         path.steps += 1;
+        path.nested += 1;
         self.followed += 1;
         if self.followed > FOLLOWED_MAX {
             return Err(self.give_up("the script has too many ways through it", Position::NONE));
         }
-        if path.steps > STEPS_MAX || path.scope.len() > NAMES_MAX || path.depth > DEPTH_MAX {
+        if path.steps > STEPS_MAX
+            || path.nested > NESTED_MAX
+            || path.scope.len() > NAMES_MAX
+            || path.depth > DEPTH_MAX
+        {
             return Err(self.give_up("the script is long, and comes near the limits of what it may do", at));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     constants::Cases,
-    follow::Follow,
+    follow::{self, Follow},
     graph::{Graph, Leaf, NodeId},
     symbols::{Binding, Object, Path, Symbol},
 };
@@ -24,19 +24,22 @@ pub struct Followed {
 impl Followed {
     /// Follows a script that passed its checks.
     pub(in crate::policy) fn new(source: &str, functions: &[Function]) -> Self {
-        let cases = Cases::of(source, super::words());
-        let mut why = Vec::new();
-        let graphs = Channel::ALL.map(|channel| {
-            let mut follow = Follow::new(Some(channel), functions, &cases);
-            let root = script(&mut follow, functions);
-            for told in std::mem::take(&mut follow.why) {
-                if !why.contains(&told) {
-                    why.push(told);
+        let followed = follow::deeply(|| {
+            let cases = Cases::of(source, super::words());
+            let mut why = Vec::new();
+            let graphs = Channel::ALL.map(|channel| {
+                let mut follow = Follow::new(Some(channel), functions, &cases);
+                let root = script(&mut follow, functions);
+                for told in std::mem::take(&mut follow.why) {
+                    if !why.contains(&told) {
+                        why.push(told);
+                    }
                 }
-            }
-            (follow.graph.finished(), root)
+                (follow.graph.finished(), root)
+            });
+            Self { graphs, why }
         });
-        Self { graphs, why }
+        followed.unwrap_or_else(|| Self::interpreted("there was no room to compile it in".into()))
     }
 
     /// Left to the interpreter altogether, for this reason.

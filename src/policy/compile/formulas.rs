@@ -1,6 +1,9 @@
 //! Verdicts that are made of numbers of the message: `award((a - b) / a, `opened ${n} of ${m}`)`.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 use super::{
     graph::{Formula, FormulaKind, Piece},
@@ -8,6 +11,7 @@ use super::{
 };
 use crate::policy::{
     engine::REASON_CHARS_MAX,
+    scorecard::{Made, SHOWN_MAX},
     verdict::{Verdict, VerdictKind, one_line},
 };
 
@@ -27,36 +31,96 @@ impl fmt::Display for Shown {
     }
 }
 
-/// The verdict; none where the interpreter would fail, and is asked.
-pub fn verdict(formula: &Formula, reads: Reads<'_, '_>) -> Option<Verdict> {
-    let kind = match &formula.kind {
-        FormulaKind::Veto => VerdictKind::Veto,
+/// What a formula comes to, and whether it is a veto; none where the interpreter would fail, and is asked. Where its
+/// reason shows nothing but a few numbers, it is put together when somebody asks for it.
+pub fn made(at: u32, formula: &Formula, reads: Reads<'_, '_>) -> Option<(Made, bool)> {
+    let (share, is_veto) = match &formula.kind {
+        FormulaKind::Veto => (0.0, true),
         FormulaKind::Share { share, penalty } => {
             let share = share.value(reads)?.float();
             if !(0.0..=1.0).contains(&share) {
                 return None;
             }
-            VerdictKind::Share(share * if *penalty { -1.0 } else { 1.0 } + 0.0)
+            // Adding 0 turns -0 into 0.
+            (share * if *penalty { -1.0 } else { 1.0 } + 0.0, false)
         }
     };
+    let mut shown = [Number::Integer(0); SHOWN_MAX];
+    let mut count = 0;
+    for piece in &formula.reason {
+        let number = match piece {
+            Piece::Fixed(_) => continue,
+            Piece::Number(number) => number.value(reads)?,
+            Piece::Percent(rate) => rate.value(reads).filter(|rate| rate.float().is_finite())?,
+            Piece::Text(_) => return Some((at_once(formula, share, reads)?, is_veto)),
+        };
+        match shown.get_mut(count) {
+            Some(place) => *place = number,
+            None => return Some((at_once(formula, share, reads)?, is_veto)),
+        }
+        count += 1;
+    }
+    Some((Made::Formula { at, share, shown }, is_veto))
+}
+
+/// With its reason put together now, while the texts of the message are there.
+fn at_once(formula: &Formula, share: f64, reads: Reads<'_, '_>) -> Option<Made> {
     let mut reason = String::with_capacity(REASON_BYTES);
     for piece in &formula.reason {
         match piece {
             Piece::Fixed(text) => reason.push_str(text),
             Piece::Text(place) => reason.push_str(text(*place, reads)),
-            Piece::Number(number) => match number.value(reads)? {
-                Number::Integer(number) => write!(reason, "{number}").ok()?,
-                Number::Float(number) => write!(reason, "{number}").ok()?,
-            },
+            Piece::Number(number) => show(number.value(reads)?, &mut reason),
             Piece::Percent(rate) => {
-                let rate = rate.value(reads)?.float();
-                if !rate.is_finite() {
-                    return None;
-                }
-                write!(reason, "{}%", Shown((rate * 100.0).round())).ok()?;
+                percent(rate.value(reads).filter(|rate| rate.float().is_finite())?, &mut reason);
             }
         }
     }
     let reason = one_line(&reason, REASON_CHARS_MAX).into();
-    Some(Verdict { kind, reason, position: formula.position })
+    let kind = kind(formula, share);
+    Some(Made::Opinion(Ok(Verdict { kind, reason, position: formula.position })))
+}
+
+/// The whole verdict of a formula that came to this.
+pub fn verdict(formula: &Formula, share: f64, shown: &[Number; SHOWN_MAX]) -> Verdict {
+    let reason = reason(formula, shown).into();
+    Verdict { kind: kind(formula, share), reason, position: formula.position }
+}
+
+/// Its reason.
+pub fn reason(formula: &Formula, shown: &[Number; SHOWN_MAX]) -> String {
+    let mut reason = String::with_capacity(REASON_BYTES);
+    let mut shown = shown.iter();
+    for piece in &formula.reason {
+        match (piece, piece.moves().then(|| shown.next()).flatten()) {
+            (Piece::Fixed(text), _) => reason.push_str(text),
+            (Piece::Number(_), Some(number)) => show(*number, &mut reason),
+            (Piece::Percent(_), Some(rate)) => percent(*rate, &mut reason),
+            _ => {}
+        }
+    }
+    match one_line(&reason, REASON_CHARS_MAX) {
+        Cow::Borrowed(_) => reason,
+        Cow::Owned(line) => line,
+    }
+}
+
+fn kind(formula: &Formula, share: f64) -> VerdictKind {
+    match formula.kind {
+        FormulaKind::Veto => VerdictKind::Veto,
+        FormulaKind::Share { .. } => VerdictKind::Share(share),
+    }
+}
+
+/// As `to_string` shows it. Writing to a string does not fail.
+fn show(number: Number, to: &mut String) {
+    let _ = match number {
+        Number::Integer(number) => write!(to, "{number}"),
+        Number::Float(number) => write!(to, "{number}"),
+    };
+}
+
+/// As `percent` shows it.
+fn percent(rate: Number, to: &mut String) {
+    let _ = write!(to, "{}%", Shown((rate.float() * 100.0).round()));
 }

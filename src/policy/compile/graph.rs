@@ -72,6 +72,13 @@ pub enum Piece {
     Text(super::slots::Place),
 }
 
+impl Piece {
+    /// Whether the message decides what it shows.
+    pub fn moves(&self) -> bool {
+        !matches!(self, Piece::Fixed(_))
+    }
+}
+
 /// All nodes, leaves and tests of one criterion.
 #[derive(Debug, Default)]
 pub struct Graph {

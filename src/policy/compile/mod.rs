@@ -32,6 +32,7 @@ mod tests;
 pub use conditions::{Conditions, Found};
 pub use followed::Followed;
 pub use learnt::Learnt;
+pub use numbers::Number;
 pub use program::{Program, Way};
 pub use sample::{difference, differences};
 pub use slots::MessageSlots;

@@ -3,7 +3,7 @@
 //!
 //! Holds no weights: tenants and variants whose scripts are the same share one program.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
     answers::{Asked, Tests},
@@ -18,7 +18,7 @@ use crate::{
     policy::{
         bundle::Opinion,
         criterion::Criterion,
-        scorecard::{Row, Said, Scorecard},
+        scorecard::{Made, Row, Said, Scorecard},
         verdict::{ScriptFailure, Verdict},
         view::{ChannelView, MessageView},
     },
@@ -224,13 +224,12 @@ impl Program {
     }
 
     fn line(&self, cells: [Cell; 4]) -> Line {
-        let mut line = Line { row: NOTHING, vetoes: 0, open: 0 };
+        let mut line = Line { row: [Said::NOTHING; 4], vetoes: 0, open: 0 };
         for (at, cell) in cells.into_iter().enumerate() {
             match cell {
                 Cell::Verdict(verdict) => {
                     let told = &self.verdicts[verdict as usize];
-                    line.row.share[at] = told.share();
-                    line.row.said[at] = Said::fixed(verdict);
+                    line.row[at] = Said::fixed(verdict);
                     line.vetoes |= u8::from(told.is_veto()) << at;
                 }
                 _ => line.open |= 1 << at,
@@ -244,7 +243,7 @@ impl Program {
         let Some(slots) = Slots::of(message, channels) else { return self.interpret(message, channels) };
         let asked = self.tests.answer(&slots);
         let mut owned = Owned { message, channels, made: None };
-        let mut card = Scorecard::for_criteria(self.plans.len());
+        let mut card = Scorecard::new();
         for (criterion, plan) in self.criteria.iter().zip(&self.plans) {
             match plan {
                 Plan::Joint { digits, lines } => {
@@ -254,7 +253,7 @@ impl Program {
                     if line.open != 0 {
                         // What a row leaves open, each channel's own table would: there is none, so the script is run.
                         for channel in Channel::ALL.into_iter().filter(|c| line.open >> c.index() & 1 == 1) {
-                            card.put(channel, owned.recall(criterion, channel, &slots));
+                            opined(&mut card, channel, owned.recall(criterion, channel, &slots));
                         }
                     }
                 }
@@ -262,9 +261,9 @@ impl Program {
                     self.apart(criterion, lookups, &slots, &asked, &mut owned, &mut card);
                 }
                 Plan::Interpreted => {
-                    card.push(NOTHING, 0);
+                    card.push([Said::NOTHING; 4], 0);
                     for channel in Channel::ALL {
-                        card.put(channel, owned.recall(criterion, channel, &slots));
+                        opined(&mut card, channel, owned.recall(criterion, channel, &slots));
                     }
                 }
             }
@@ -290,21 +289,24 @@ impl Program {
         for channel in Channel::ALL.into_iter().filter(|c| line.open >> c.index() & 1 == 1) {
             let reads = Reads { message: &slots.message, channel: &slots.channels[channel.index()] };
             let made = match cells[channel.index()] {
-                Cell::Formula(at) => formulas::verdict(&self.formulas[at as usize], reads),
+                Cell::Formula(at) => formulas::made(at, &self.formulas[at as usize], reads),
                 _ => None,
             };
-            card.put(channel, made.map_or_else(|| owned.recall(criterion, channel, slots), Ok));
+            match made {
+                Some((made, is_veto)) => card.put(channel, made, is_veto),
+                None => opined(card, channel, owned.recall(criterion, channel, slots)),
+            }
         }
     }
 
     /// The same by the interpreter alone: the oracle that the tables are held against.
     pub fn interpret(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
         let mut owned = Owned { message, channels, made: None };
-        let mut card = Scorecard::for_criteria(self.criteria.len());
+        let mut card = Scorecard::new();
         for criterion in &self.criteria {
-            card.push(NOTHING, 0);
+            card.push([Said::NOTHING; 4], 0);
             for channel in Channel::ALL {
-                card.put(channel, owned.ask(criterion, channel));
+                opined(&mut card, channel, owned.ask(criterion, channel));
             }
         }
         card
@@ -316,13 +318,68 @@ impl Program {
         card: &'s Scorecard,
         criterion: usize,
         channel: Channel,
-    ) -> Result<&'s Verdict, &'s ScriptFailure> {
-        match card.rows[criterion].said[channel.index()].place() {
-            Ok(at) => Ok(&self.verdicts[at]),
-            Err(at) => card.made(at).as_ref(),
+    ) -> Result<Cow<'s, Verdict>, &'s ScriptFailure> {
+        match card.row(criterion)[channel.index()].place() {
+            Ok(at) => Ok(Cow::Borrowed(&self.verdicts[at])),
+            Err(at) => match card.made(at) {
+                Made::Opinion(opinion) => opinion.as_ref().map(Cow::Borrowed),
+                Made::Formula { at, share, shown } => {
+                    Ok(Cow::Owned(formulas::verdict(&self.formulas[*at as usize], *share, shown)))
+                }
+            },
         }
+    }
+
+    /// The reason alone; none where nothing was said.
+    pub fn reason<'s>(
+        &'s self,
+        card: &'s Scorecard,
+        criterion: usize,
+        channel: Channel,
+    ) -> Option<Cow<'s, str>> {
+        let reason = match card.row(criterion)[channel.index()].place() {
+            Ok(at) => Cow::Borrowed(&*self.verdicts[at].reason),
+            Err(at) => match card.made(at) {
+                Made::Opinion(opinion) => Cow::Borrowed(&*opinion.as_ref().ok()?.reason),
+                Made::Formula { at, shown, .. } => {
+                    Cow::Owned(formulas::reason(&self.formulas[*at as usize], shown))
+                }
+            },
+        };
+        (!reason.is_empty()).then_some(reason)
+    }
+
+    /// What a criterion gives a channel, before weighting: -1 to 1; 0 for neutral, a veto or a failure.
+    #[inline]
+    pub fn share(&self, card: &Scorecard, criterion: usize, channel: Channel) -> f64 {
+        self.share_of(card, card.row(criterion)[channel.index()])
+    }
+
+    #[inline]
+    fn share_of(&self, card: &Scorecard, said: Said) -> f64 {
+        match said.place() {
+            Ok(at) => self.shares[at],
+            Err(at) => match card.made(at) {
+                Made::Opinion(opinion) => opinion.as_ref().map_or(0.0, Verdict::share),
+                Made::Formula { share, .. } => *share,
+            },
+        }
+    }
+
+    /// Each channel's points under these weights, which are in criterion order. Not rounded.
+    pub fn points(&self, card: &Scorecard, weights: &[f64]) -> PerChannel<f64> {
+        let mut sums = [0.0; 4];
+        for (row, weight) in card.rows().zip(weights) {
+            for (sum, said) in sums.iter_mut().zip(row) {
+                *sum += self.share_of(card, *said) * weight;
+            }
+        }
+        PerChannel::from_fn(|channel| sums[channel.index()])
     }
 }
 
-/// The row in which nobody has said anything: the first of the verdicts is the neutral one.
-const NOTHING: Row = Row { share: [0.0; 4], said: [Said::fixed(0); 4] };
+/// Puts an opinion of the interpreter into the card.
+fn opined(card: &mut Scorecard, channel: Channel, opinion: Opinion) {
+    let is_veto = opinion.as_ref().is_ok_and(Verdict::is_veto);
+    card.put(channel, Made::Opinion(opinion), is_veto);
+}

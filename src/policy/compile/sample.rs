@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Messages of a sample, beside those of the trial run.
-const DRAWN: usize = 40;
+const DRAWN: usize = 24;
 
 static DIFFERENCES: AtomicU64 = AtomicU64::new(0);
 

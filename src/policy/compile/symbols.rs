@@ -101,6 +101,8 @@ pub struct Path {
     ranges: HashMap<Place, (i64, i64)>,
     /// Statements and expressions passed, at least as many as the interpreter counts.
     pub steps: u32,
+    /// The same over all scripts of a chain: how deep the following of them goes.
+    pub nested: u32,
     /// Functions of the script within each other.
     pub depth: u32,
     /// What must hold for the script not to have failed, and has not been asked: a verdict that is made of it asks it

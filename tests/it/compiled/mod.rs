@@ -39,7 +39,8 @@ pub fn difference(
         for channel in Channel::ALL {
             let (compiled, interpreted) =
                 (program.said(&fast, at, channel), program.said(&slow, at, channel));
-            let shares = (fast.share(at, channel).to_bits(), slow.share(at, channel).to_bits());
+            let shares =
+                (program.share(&fast, at, channel).to_bits(), program.share(&slow, at, channel).to_bits());
             if compiled != interpreted || shares.0 != shares.1 {
                 let file = program.criteria()[at].file();
                 return Some(format!(

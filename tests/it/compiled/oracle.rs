@@ -12,7 +12,7 @@ fn messages() -> usize {
 
 /// Generated scripts, and messages for each.
 fn scripts() -> (usize, usize) {
-    if std::env::var_os("ORCHESTRATOR_TEST_FULL").is_some() { (20_000, 200) } else { (1_500, 60) }
+    if std::env::var_os("ORCHESTRATOR_TEST_FULL").is_some() { (20_000, 200) } else { (500, 60) }
 }
 
 #[test]

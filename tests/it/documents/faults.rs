@@ -97,8 +97,11 @@ fn a_driver_that_the_operator_has_not_is_remarked_where_drivers_are_known() {
 fn faults_of_all_files_are_told_together_under_their_own_names() {
     let mut sources = sources("locale = 1\n");
     sources.default = file("default.toml", "region = \"XX\"\n");
-    sources.criteria.push(file("criteria/loyalty.rhai", "fn score(message, channel) {"));
-    sources.criteria.push(file("criteria/Bad Name.rhai", "fn score(message, channel) { neutral() }"));
+    let odd = [
+        file("criteria/loyalty.rhai", "fn score(message, channel) {"),
+        file("criteria/Bad Name.rhai", "fn score(message, channel) { neutral() }"),
+    ];
+    sources.criteria = sources.criteria.iter().cloned().chain(odd).collect();
     let environment = PolicyEnvironment(vec![("ORCHESTRATOR_QUIET_HOURS_START".into(), "25:00".into())]);
     let faults = Assembler::default().assemble(&sources, &environment).unwrap_err();
     let files: Vec<&str> = faults.iter().map(|fault| fault.file.as_str()).collect();

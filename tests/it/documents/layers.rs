@@ -58,7 +58,7 @@ const OVERRIDES: &[Override] = &[
     }),
     ("deadline.marketing_hours = 12", |p| p.deadline.marketing_hours = 12),
     ("[budget]\nmax_cost_per_message = { urgent = \"none\" }", |p| {
-        p.budget.max_cost_per_message.remove(&Priority::Urgent);
+        p.budget.max_cost_per_message.remove(Priority::Urgent);
     }),
     ("[budget]\nmax_cost_per_message = 0.05", |p| {
         p.budget.max_cost_per_message.values_mut().for_each(|limit| *limit = MicroEuros(50_000));
@@ -68,7 +68,7 @@ const OVERRIDES: &[Override] = &[
     ("consent.opt_in = \"recorded\"", |p| p.consent.opt_in_recorded = true),
     ("retention.content_days = 30", |p| p.retention.content_days = 30),
     ("learning.explore = 0.02", |p| p.learning.explore = 0.02),
-    ("inherit_strategies = false", |p| p.strategies.clear()),
+    ("inherit_strategies = false", |p| p.strategies = std::sync::Arc::new([])),
 ];
 
 #[test]
@@ -99,7 +99,7 @@ fn a_key_that_default_toml_lacks_falls_back_to_the_built_in_copy() {
     assert_eq!(*built_in.bundle.policy(), policy(""));
     assert_eq!(built_in.bundle.origin("quiet_hours.start").unwrap().to_string(), "built in");
     // A weight that only the built-in copy has is no fault where the folder has no such script.
-    bare.criteria.retain(|script| script.path != "criteria/history.rhai");
+    bare.criteria = bare.criteria.iter().filter(|s| s.path != "criteria/history.rhai").cloned().collect();
     assert!(!with(&bare, &[]).bundle.policy().weights.contains_key("history"));
 }
 
@@ -123,7 +123,11 @@ fn the_environment_lies_between_default_toml_and_the_tenant() {
     assert_eq!(p.quiet_hours.hours.start.to_string(), "21:00:00");
     assert_eq!(p.quiet_hours.hours.end.to_string(), "09:00:00", "the tenant's file wins");
     assert!(!p.fallback.enabled && p.fallback.max_fallbacks == 1);
-    assert_eq!(p.budget.max_cost_per_message[&Priority::Urgent], MicroEuros(70_000), "one limit for all");
+    assert_eq!(
+        p.budget.max_cost_per_message.get(Priority::Urgent),
+        Some(&MicroEuros(70_000)),
+        "one limit for all"
+    );
     assert_eq!(p.budget.alert_threshold, 0.5);
     assert!(!p.learning.analytics && !p.learning.track_engagement);
 
@@ -190,7 +194,7 @@ fn the_version_changes_with_every_byte_that_counts_and_with_nothing_else() {
     assert_eq!(base.len(), 64);
     assert_eq!(base, version(&sources(""), &[]), "the same texts, the same version");
     let mut shuffled = sources("");
-    shuffled.criteria.reverse();
+    shuffled.criteria = shuffled.criteria.iter().rev().cloned().collect();
     assert_eq!(base, version(&shuffled, &[]), "the order of listing does not count");
 
     let mut seen = vec![base];
@@ -201,16 +205,18 @@ fn the_version_changes_with_every_byte_that_counts_and_with_nothing_else() {
     };
     differs("a remark in the tenant's file", &sources("# x\n"), &[]);
     let mut changed = sources("");
-    changed.tests.push(file("tests/a.toml", "x"));
+    changed.tests = changed.tests.iter().cloned().chain([file("tests/a.toml", "x")]).collect();
     differs("a test", &changed, &[]);
-    changed.tests[0] = file("tests/ax.toml", "");
+    changed.tests =
+        [file("tests/ax.toml", "")].into_iter().chain(changed.tests.iter().skip(1).cloned()).collect();
     differs("a byte moved from a file's text to its name", &changed, &[]);
     let mut changed = sources("");
     let default = shipped_file("default.toml");
     changed.default = file("default.toml", [default.bytes.as_slice(), b"\n"].concat());
     differs("default.toml", &changed, &[]);
     let mut changed = sources("");
-    changed.criteria[0] = file(&changed.criteria[0].path.clone(), "fn score(message, channel) { neutral() }");
+    let other = file(&changed.criteria[0].path, "fn score(message, channel) { neutral() }");
+    changed.criteria = [other].into_iter().chain(changed.criteria.iter().skip(1).cloned()).collect();
     differs("a script", &changed, &[]);
     let mut changed = sources("");
     changed.tenant = TenantId::parse("other").unwrap();
@@ -230,7 +236,9 @@ fn tenants_share_compiled_scripts_and_let_them_go() {
     }
     assert_eq!(assembler.scripts_in_use(), 9);
     let mut own = sources("");
-    own.criteria[0] = file("tenants/acme/criteria/preferences.rhai", own.criteria[0].bytes.clone());
+    let mut criteria = own.criteria.to_vec();
+    criteria[0] = file("tenants/acme/criteria/preferences.rhai", criteria[0].bytes.clone());
+    own.criteria = criteria.into();
     let third = assemble(&own);
     assert_eq!(assembler.scripts_in_use(), 10, "a script of a tenant's own keeps its own name in messages");
     assert_eq!(third.criteria()[0].file(), "tenants/acme/criteria/preferences.rhai");

@@ -18,11 +18,11 @@ mod shipped;
 fn shipped_file(path: &str) -> Arc<SourceFile> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let bytes = std::fs::read(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    Arc::new(SourceFile { path: path.to_owned(), bytes })
+    Arc::new(SourceFile::new(path, bytes))
 }
 
 fn file(path: &str, text: impl Into<Vec<u8>>) -> Arc<SourceFile> {
-    Arc::new(SourceFile { path: path.to_owned(), bytes: text.into() })
+    Arc::new(SourceFile::new(path, text))
 }
 
 /// The shipped policy with this text as the tenant's file.
@@ -39,12 +39,12 @@ fn sources(own: impl Into<Vec<u8>>) -> BundleSources {
         "availability",
     ];
     BundleSources {
-        templates: Vec::new(),
+        templates: [].into(),
         tenant: TenantId::parse("acme").unwrap(),
         default: shipped_file("default.toml"),
         own: file("tenants/acme.toml", own),
         criteria: names.iter().map(|name| shipped_file(&format!("criteria/{name}.rhai"))).collect(),
-        tests: Vec::new(),
+        tests: [].into(),
     }
 }
 

@@ -41,13 +41,16 @@ fn the_shipped_values_are_the_briefs() {
         let terms = &p.channels[channel];
         assert_eq!(terms.cost, MicroEuros(cost), "{channel}");
         assert_eq!(terms.open_rate, open_rate, "{channel}");
-        assert_eq!(terms.delivery_seconds[&Priority::Normal], seconds, "{channel}");
+        assert_eq!(terms.delivery_seconds.get(Priority::Normal), Some(&seconds), "{channel}");
         assert_eq!(terms.max_length, max_length, "{channel}");
         assert_eq!((terms.rich_media, terms.attachments, terms.interactive), (rich, rich, rich), "{channel}");
         assert_eq!((terms.tracking, terms.opt_in), (true, opt_in), "{channel}");
     }
     let email = &p.channels.email.delivery_seconds;
-    assert_eq!([email[&Priority::Urgent], email[&Priority::High], email[&Priority::Low]], [300, 60, 120]);
+    assert_eq!(
+        [Priority::Urgent, Priority::High, Priority::Low].map(|p| email.get(p).copied()),
+        [Some(300), Some(60), Some(120)]
+    );
     let weights: Vec<(&str, f64)> = p.weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
     let expected = [
         ("availability", 0.0),
@@ -65,9 +68,9 @@ fn the_shipped_values_are_the_briefs() {
     assert_eq!(p.retry.sms.delays_seconds, [60, 300, 900]);
     assert_eq!(p.retry.sms.fallback_after_retries, Some(Channel::Email));
     assert_eq!(p.fallback.max_fallbacks, 2);
-    assert_eq!(p.budget.max_cost_per_message[&Priority::Urgent], MicroEuros(300_000));
-    assert_eq!(p.budget.max_cost_per_message[&Priority::Normal], MicroEuros(100_000));
-    assert_eq!(p.budget.targets[&Priority::Low], MicroEuros(1_000));
+    assert_eq!(p.budget.max_cost_per_message.get(Priority::Urgent), Some(&MicroEuros(300_000)));
+    assert_eq!(p.budget.max_cost_per_message.get(Priority::Normal), Some(&MicroEuros(100_000)));
+    assert_eq!(p.budget.targets.get(Priority::Low), Some(&MicroEuros(1_000)));
     assert!(!p.consent.marketing_required && !p.consent.opt_in_recorded);
 }
 

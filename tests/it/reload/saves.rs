@@ -232,3 +232,27 @@ async fn case_24_a_neighbours_change_leaves_a_bundle_as_it_is() {
     fixture.until_cost("beta", 2).await;
     assert!(Arc::ptr_eq(&acme, &fixture.bundle("acme")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_tenants_a_save_swaps_one_bundle_and_a_shared_script_all_at_once() {
+    let names: Vec<String> = (0..400).map(|n| format!("tenants/t{n}.toml")).collect();
+    let text = cost(1);
+    let tenants = names.iter().map(|name| (name.as_str(), text.as_str()));
+    let shared = script("0.5");
+    let files: Vec<(&str, &str)> = tenants.chain([("criteria/cost.rhai", shared.as_str())]).collect();
+    let fixture = Fixture::with_scripts(&files).await;
+    let first = fixture.policies.handle().current();
+    fixture.save("tenants/t123.toml", &cost(2));
+    fixture.until_cost("t123", 2).await;
+    let second = fixture.policies.handle().current();
+    let changed: Vec<&str> = second.since(&first).map(|(tenant, _)| tenant.as_str()).collect();
+    assert_eq!((changed, second.number, second.bundles.len()), (vec!["t123"], first.number + 1, 400));
+
+    fixture.save("criteria/cost.rhai", &script("0.25"));
+    fixture.until("another generation", |p| p.handle().current().number > second.number).await;
+    let third = fixture.policies.handle().current();
+    assert_eq!((third.since(&second).count(), third.number), (400, second.number + 1));
+    // Everything that came in force is kept, however many there were.
+    let history = |n: usize| fixture.policies.history(&super::fixture::id(&format!("t{n}"))).unwrap().len();
+    assert_eq!((history(0), history(123), history(399)), (2, 3, 2));
+}

@@ -24,21 +24,21 @@ pub fn policies() -> PathBuf {
 pub fn bundle(tenant_toml: &str) -> Bundle {
     let read = |path: &str| {
         let bytes = fs::read(policies().join(path)).unwrap();
-        Arc::new(SourceFile { path: path.to_owned(), bytes })
+        Arc::new(SourceFile::new(path, bytes))
     };
     let mut names: Vec<String> = fs::read_dir(policies().join("criteria"))
         .unwrap()
         .map(|entry| format!("criteria/{}", entry.unwrap().file_name().to_str().unwrap()))
         .collect();
     names.sort();
-    let own = SourceFile { path: "tenants/acme.toml".into(), bytes: tenant_toml.as_bytes().to_vec() };
+    let own = SourceFile::new("tenants/acme.toml", tenant_toml);
     let sources = BundleSources {
-        templates: channel_orchestrator::policy::shipped::templates(),
+        templates: channel_orchestrator::policy::shipped::templates().into(),
         tenant: TenantId::parse("acme").unwrap(),
         default: read("default.toml"),
         own: Arc::new(own),
         criteria: names.iter().map(|name| read(name)).collect(),
-        tests: Vec::new(),
+        tests: [].into(),
     };
     match Assembler::default().assemble(&sources, &PolicyEnvironment::default()) {
         Ok(assembled) => assembled.bundle,

@@ -222,7 +222,7 @@ fn html_that_is_let_through_holds_any_value() {
     });
     let taken =
         heaps.filter_map(|(id, text)| Some((id.clone(), std::sync::Arc::new(compile(&id, &text).ok()?))));
-    let bundle = bundle("").with_templates(taken.collect());
+    let bundle = bundle("").with_templates(std::sync::Arc::new(taken.collect()));
     assert!((100..600).contains(&bundle.templates().len()), "{}", bundle.templates().len());
     for id in bundle.templates().keys() {
         let made = |a: &str, b: &str| {

@@ -17,7 +17,7 @@ use channel_orchestrator::{
 use serde_json::Value;
 
 fn compile(id: &str, text: &str) -> Result<Template, Vec<Diagnostic>> {
-    let file = SourceFile { path: format!("templates/{id}.toml"), bytes: text.as_bytes().to_vec() };
+    let file = SourceFile::new(format!("templates/{id}.toml"), text);
     Template::compile(id, &file)
 }
 
@@ -25,7 +25,7 @@ fn compile(id: &str, text: &str) -> Result<Template, Vec<Diagnostic>> {
 fn with_template(text: &str) -> Bundle {
     let template = compile("T", text).unwrap_or_else(|faults| panic!("{faults:#?}"));
     let templates = [("T".to_owned(), std::sync::Arc::new(template))];
-    crate::support::bundle("").with_templates(templates.into())
+    crate::support::bundle("").with_templates(std::sync::Arc::new(templates.into()))
 }
 
 /// The words of a request, given as its context and content.

@@ -1,0 +1,114 @@
+//! Something for each tenant, in a map of which a changed copy costs what changed: generations share the rest.
+//!
+//! The tenants are spread over shards by a hash of their name; a change copies one small shard. It orders nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::domain::ids::TenantId;
+
+/// Ten thousand tenants are forty to a shard.
+const SHARDS: usize = 256;
+
+type Shard<V> = BTreeMap<TenantId, Arc<V>>;
+
+#[derive(Debug)]
+pub struct TenantMap<V> {
+    shards: Vec<Arc<Shard<V>>>,
+}
+
+impl<V> Default for TenantMap<V> {
+    fn default() -> Self {
+        Self { shards: vec![Arc::default(); SHARDS] }
+    }
+}
+
+impl<V> Clone for TenantMap<V> {
+    fn clone(&self) -> Self {
+        Self { shards: self.shards.clone() }
+    }
+}
+
+/// FNV-1a: short names, no adversary (a tenant is a file of the operator's).
+fn shard_of(tenant: &str) -> usize {
+    let hash = tenant.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // The upper half is the better mixed one.
+    (hash >> 32) as usize % SHARDS
+}
+
+impl<V> TenantMap<V> {
+    pub fn get(&self, tenant: &TenantId) -> Option<&Arc<V>> {
+        self.shards[shard_of(tenant.as_str())].get(tenant)
+    }
+
+    /// How many tenants have something.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.is_empty())
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&TenantId, &Arc<V>)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    /// Puts something in a tenant's place, or takes it out.
+    pub fn set(&mut self, tenant: &TenantId, value: Option<Arc<V>>) {
+        let shard = &mut self.shards[shard_of(tenant.as_str())];
+        // What others hold on to is copied; what was copied once already is not.
+        let shard = Arc::make_mut(shard);
+        match value {
+            Some(value) => shard.insert(tenant.clone(), value),
+            None => shard.remove(tenant),
+        };
+    }
+
+    /// What is there now and was not, or was another, `earlier`.
+    pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (&'a TenantId, &'a Arc<V>)> {
+        let shards = self.shards.iter().zip(&earlier.shards);
+        let changed = shards.filter(|(now, then)| !Arc::ptr_eq(now, then));
+        changed.flat_map(|(now, then)| {
+            now.iter().filter(|(tenant, value)| !then.get(*tenant).is_some_and(|was| Arc::ptr_eq(was, value)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> TenantId {
+        TenantId::parse(&format!("tenant-{number}")).unwrap()
+    }
+
+    #[test]
+    fn a_changed_copy_shares_the_rest_and_leaves_the_original() {
+        let mut first = TenantMap::default();
+        for number in 0..2_000 {
+            first.set(&id(number), Some(Arc::new(number)));
+        }
+        assert_eq!((first.len(), first.iter().count(), first.is_empty()), (2_000, 2_000, false));
+        let mut second = first.clone();
+        second.set(&id(7), Some(Arc::new(70)));
+        second.set(&id(8), None);
+        second.set(&id(9_999), Some(Arc::new(1)));
+        assert_eq!((first.get(&id(7)).map(|v| **v), first.get(&id(8)).map(|v| **v)), (Some(7), Some(8)));
+        assert_eq!((second.get(&id(7)).map(|v| **v), second.get(&id(8))), (Some(70), None));
+        let mut since: Vec<&TenantId> = second.since(&first).map(|(tenant, _)| tenant).collect();
+        since.sort_unstable();
+        assert_eq!(since, [&id(7), &id(9_999)]);
+        let copied = first.shards.iter().zip(&second.shards).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+        assert!(copied <= 3, "{copied} shards copied for three changes");
+    }
+
+    #[test]
+    fn names_are_spread() {
+        let mut sizes = vec![0; SHARDS];
+        (0..10_000).for_each(|number| sizes[shard_of(id(number).as_str())] += 1);
+        assert!(*sizes.iter().max().unwrap() < 100, "{sizes:?}");
+    }
+}
