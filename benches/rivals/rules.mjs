@@ -110,9 +110,12 @@ function messageType(message, channel) {
 const DID = { sms: "answered", email: "opened", whatsapp: "read", telegram: "answered" };
 const WHAT = { sms: "SMS", email: "emails", whatsapp: "WhatsApp messages", telegram: "Telegram messages" };
 
+// Scripts compare numbers up to their last bit, so that 23.8 / 34 is no more than 0.7.
+const alike = (a, b) => Math.abs(a - b) <= Number.EPSILON * Math.max(a, b);
+
 function history(message, channel) {
   const { known, rate, average, engaged, received } = channel.history;
-  if (!known || rate === average) return null;
+  if (!known || alike(rate, average)) return null;
   const usual = `${Math.round(average * 100)}%`;
   const reason = `${DID[channel.name]} ${engaged} of ${received} ${WHAT[channel.name]} (average ${usual})`;
   return rate < average
