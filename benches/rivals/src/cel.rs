@@ -47,7 +47,8 @@ impl Cel {
     pub fn new() -> Self {
         let env = Arc::new(Env::stdlib());
         let expressions = include_str!("../rules/cel.txt").split("\n\n").skip(1);
-        let programs: Vec<_> = expressions.map(|text| env.compile(text).expect("a good expression")).collect();
+        let programs: Vec<_> =
+            expressions.map(|text| env.compile(text).expect("a good expression")).collect();
         assert_eq!(programs.len(), WEIGHTS.len());
         Self { env, programs, words: Words::new() }
     }
@@ -131,7 +132,7 @@ impl Words {
         Value::Map(Map { map: Arc::new(map) })
     }
 
-    fn message(&self, message: &MessageView) -> Value {
+    fn message(&self, message: &MessageView<'_>) -> Value {
         self.map([
             ("type", message.kind.map_or(Value::Null, |kind| self.kinds[kind as usize].clone())),
             ("priority", self.priorities[message.priority as usize].clone()),

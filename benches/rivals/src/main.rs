@@ -21,6 +21,7 @@ mod naive;
 mod native;
 mod ours;
 mod outcome;
+mod reason;
 mod stream;
 
 const COUNT: usize = 20_000;
@@ -71,7 +72,7 @@ fn main() {
 
 /// What the interpreter says, held against the daemon's whole decision.
 fn oracle(bundle: &channel_orchestrator::policy::bundle::Bundle, cases: &[Case]) -> Vec<Outcome> {
-    let mut interpreter = ours::Interpreter(bundle);
+    let mut interpreter = ours::Scripts(bundle);
     let outcomes = cases.iter().map(|case| {
         let outcome = engine::Runner::outcome(&mut interpreter, case);
         stream::check(bundle, case, &outcome);
@@ -84,7 +85,7 @@ fn rivals(bundle: &channel_orchestrator::policy::bundle::Bundle) -> Vec<Rival<'_
     let rival = |name, title, runner| Rival { name, title, runner };
     vec![
         rival("native", "hand-written Rust", Box::new(native::Native)),
-        rival("interpreter", "ours, interpreted", Box::new(ours::Interpreter(bundle))),
+        rival("interpreter", "ours, interpreted", Box::new(ours::Scripts(bundle))),
         rival("luajit", "LuaJIT (mlua), one call", Box::new(lua::LuaJit::new())),
         rival("cel", "CEL (cel), 36 programs", Box::new(cel::Cel::new())),
         rival("rhai_naive", "Rhai, ported naively", Box::new(naive::Naive::new())),

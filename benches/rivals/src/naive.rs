@@ -50,7 +50,8 @@ impl Naive {
     fn judge(&self, context: &Map, cost: f64, reasons: &mut Vec<String>) -> Points {
         let mut tally = Tally::default();
         for (script, weight) in self.scripts.iter().zip(WEIGHTS) {
-            let answer = self.engine.call_fn::<Dynamic>(&mut Scope::new(), script, "score", (context.clone(),));
+            let answer =
+                self.engine.call_fn::<Dynamic>(&mut Scope::new(), script, "score", (context.clone(),));
             let answer = answer.expect("the criteria do not fail");
             // `()`: it says nothing.
             let Some(answer) = answer.try_cast::<Map>() else { continue };
@@ -92,7 +93,7 @@ fn map<const N: usize>(entries: [(&'static str, Dynamic); N]) -> Map {
 }
 
 /// The fields that the criteria read, and no others.
-fn message(message: &MessageView) -> Map {
+fn message(message: &MessageView<'_>) -> Map {
     map([
         ("type", message.kind.map_or(Dynamic::UNIT, |kind| kind.as_str().into())),
         ("priority", message.priority.as_str().into()),

@@ -1,55 +1,46 @@
-//! Our own: the shipped scripts by the interpreter, which is the oracle of this comparison.
+//! Our own: the shipped scripts through the bundle, untouched.
 //!
-//! Timed: the scripts of all four channels through the bundle, weights, order, alternatives; reasons are texts.
+//! Timed: what every criterion says of every channel, weights, order and alternatives. Reasons stay where the scripts
+//! keep them, as in the daemon, and are looked up when they are shown.
 
 use channel_orchestrator::{
     domain::channel::{Channel, PerChannel},
-    policy::{
-        bundle::{Bundle, Opinion},
-        verdict::VerdictKind,
-    },
+    policy::{bundle::Bundle, scorecard::Scorecard},
 };
 
 use crate::{
     engine::Engine,
-    outcome::{Outcome, Points, Ranking, Tally, rank, spell},
+    outcome::{Outcome, Points, Ranking, rank, rounded, spell},
     stream::Case,
 };
 
-pub struct Interpreter<'b>(pub &'b Bundle);
+pub struct Scripts<'b>(pub &'b Bundle);
 
-pub struct Opinions {
-    opinions: PerChannel<Vec<Opinion>>,
+pub struct Decision {
+    card: Scorecard,
     points: PerChannel<Points>,
     ranking: Ranking,
 }
 
-impl Engine for Interpreter<'_> {
-    type Said = Opinions;
+impl Engine for Scripts<'_> {
+    type Said = Decision;
 
-    fn score(&mut self, case: &Case) -> Opinions {
-        let weights = self.0.weights(None);
-        let opinions = PerChannel::from_fn(|c: Channel| self.0.score(&case.message, &case.channels[c]));
-        let points = PerChannel::from_fn(|c: Channel| weigh(&opinions[c], weights, case.channels[c].cost));
-        Opinions { ranking: rank(&points), opinions, points }
+    fn score(&mut self, case: &Case) -> Decision {
+        let card = self.0.score(&case.message, &case.channels);
+        let sums = card.points(self.0.weights(None));
+        let points = PerChannel::from_fn(|channel: Channel| {
+            let open = !card.vetoed(channel);
+            let score = if open { rounded(sums[channel]) } else { 0.0 };
+            Points { open, score, cost: case.channels[channel].cost }
+        });
+        Decision { card, points, ranking: rank(&points) }
     }
 
-    fn spell(&self, _case: &Case, said: Opinions) -> Outcome {
+    fn spell(&self, _case: &Case, said: Decision) -> Outcome {
         spell(&said.ranking, &said.points, |channel| {
-            let verdicts = said.opinions[channel].iter().map(|opinion| opinion.as_ref().expect("no failure"));
+            let criteria = 0..self.0.criteria().len();
+            let verdicts = criteria.map(|at| self.0.said(&said.card, at, channel).expect("no failure"));
             verdicts.map(|verdict| verdict.reason.to_string()).filter(|reason| !reason.is_empty()).collect()
         })
     }
-}
-
-fn weigh(opinions: &[Opinion], weights: &[f64], cost: f64) -> Points {
-    let mut tally = Tally::default();
-    for (opinion, weight) in opinions.iter().zip(weights) {
-        match opinion.as_ref().expect("the shipped scripts do not fail").kind {
-            VerdictKind::Share(share) => tally.add(share, *weight),
-            VerdictKind::Veto => tally.close(),
-            VerdictKind::Neutral => {}
-        }
-    }
-    tally.points(cost)
 }

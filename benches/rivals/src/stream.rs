@@ -3,16 +3,17 @@
 //! Requests are parsed by the daemon's own parser and measured by its own rules. `check` holds the facts, the
 //! weights and the criteria against a whole decision of the daemon's, so that what is compared is what it does.
 
-use std::{fs, io::Write as _, path::Path, sync::Arc};
+use std::{borrow::Cow, fs, io::Write as _, path::Path, sync::Arc};
 
 use channel_orchestrator::{
     decide::{self, DecisionInput},
     domain::{
-        address::{Contact, read_contacts},
+        address::{Contact, Reach, read_contacts},
         channel::{Channel, PerChannel},
         facts::Facts,
         ids::TenantId,
         message::Priority,
+        question::Question,
         time::QuietHours,
     },
     policy::{
@@ -31,8 +32,8 @@ use crate::outcome::{CRITERIA, Outcome, WEIGHTS};
 
 /// One request, parsed, with the facts that criteria see.
 pub struct Case {
-    pub message: Arc<MessageView>,
-    pub channels: PerChannel<Arc<ChannelView>>,
+    pub message: MessageView<'static>,
+    pub channels: PerChannel<ChannelView>,
     /// As the brief writes it; `facts` beside it.
     json: Value,
     asked: Asked,
@@ -117,7 +118,8 @@ fn request(draw: &mut Draw, at: usize) -> Value {
         content["html"] = json!("<p>Bonjour Marie</p>");
     }
     if draw.one_in(6) {
-        let file = json!({ "filename": "plan.pdf", "content": "JVBERi0xLjQK", "contentType": "application/pdf" });
+        let file =
+            json!({ "filename": "plan.pdf", "content": "JVBERi0xLjQK", "contentType": "application/pdf" });
         content["attachments"] = json!([file]);
     }
     let instant = format!("2025-11-14T{:02}:{:02}:00+01:00", draw.below(24), draw.below(60));
@@ -153,7 +155,8 @@ fn facts(draw: &mut Draw) -> Value {
             if draw.one_in(2) {
                 let received = 1 + draw.below(40);
                 let average = json!(draw.below(10) as f64 / 10.0);
-                let past = json!({ "received": received, "engaged": draw.below(received + 1), "average": average });
+                let past =
+                    json!({ "received": received, "engaged": draw.below(received + 1), "average": average });
                 history[channel.as_str()] = past;
             }
         }
@@ -166,28 +169,25 @@ fn case(bundle: &Bundle, json: Value) -> Case {
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let words = Words::plain(&asked.request.content);
     let priority = asked.request.priority.unwrap_or(bundle.policy().default_priority);
-    let message = Arc::new(message(bundle, &asked, &words, priority));
-    let channels =
-        PerChannel::from_fn(|c| Arc::new(channel(bundle, &asked, &contacts, &words, c, priority)));
+    let message = message(bundle, &asked, &words, priority).into_owned();
+    let channels = PerChannel::from_fn(|c| channel(bundle, &asked, &contacts, &words, c, priority));
     Case { message, channels, json, asked, contacts, words }
 }
 
-fn message(bundle: &Bundle, asked: &Asked, words: &Words, priority: Priority) -> MessageView {
+fn message<'a>(bundle: &'a Bundle, asked: &'a Asked, words: &Words, priority: Priority) -> MessageView<'a> {
     let (request, profile, policy) = (&asked.request, words.message, bundle.policy());
     let at = asked.at.expect("every request of the stream has one");
     let local = at.with_timezone(&request.time_zone.unwrap_or(policy.time_zone)).naive_local();
     let (own, usual) = (&request.preferences, policy.quiet_hours.hours);
-    let quiet = QuietHours {
-        start: own.quiet_start.unwrap_or(usual.start),
-        end: own.quiet_end.unwrap_or(usual.end),
-    };
+    let quiet =
+        QuietHours { start: own.quiet_start.unwrap_or(usual.start), end: own.quiet_end.unwrap_or(usual.end) };
     MessageView {
         kind: request.kind,
         priority,
         template: None,
-        tags: request.tags.clone(),
+        tags: Cow::Borrowed(&request.tags),
         origin: request.origin,
-        locale: request.locale.clone().unwrap_or_else(|| policy.locale.clone()),
+        locale: Cow::Borrowed(request.locale.as_ref().unwrap_or(&policy.locale)),
         length: i64::from(profile.characters),
         segments: i64::from(profile.segments),
         has_html: profile.has_html,
@@ -249,8 +249,8 @@ fn history(asked: &Asked, channel: Channel) -> HistoryView {
 pub fn check(bundle: &Bundle, case: &Case, outcome: &Outcome) {
     let none = Facts::default();
     let input = DecisionInput {
-        request: &case.asked.request,
-        contacts: &case.contacts,
+        question: Question::of(&case.asked.request),
+        reach: Reach::of(&case.contacts),
         words: &case.words,
         facts: case.asked.facts.as_ref().unwrap_or(&none),
         at: case.asked.at.expect("every request of the stream has one"),
@@ -308,7 +308,7 @@ fn line(case: &Case, outcome: &Outcome) -> Value {
 }
 
 /// The fields that the nine criteria read.
-pub fn message_json(message: &MessageView) -> Value {
+pub fn message_json(message: &MessageView<'_>) -> Value {
     json!({
         "type": message.kind.map(|kind| kind.as_str()),
         "priority": message.priority.as_str(),
