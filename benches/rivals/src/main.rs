@@ -12,7 +12,13 @@
 
 use std::path::PathBuf;
 
-use crate::{engine::Rival, outcome::Outcome, stream::Case};
+use channel_orchestrator::policy::bundle::Bundle;
+
+use crate::{
+    engine::{Rival, Runner as _},
+    outcome::Outcome,
+    stream::{Case, Source},
+};
 
 mod cel;
 mod engine;
@@ -55,12 +61,13 @@ impl Arguments {
 fn main() {
     let arguments = Arguments::read();
     let bundle = stream::bundle();
-    let cases = stream::stream(&bundle, arguments.count);
-    let expected = oracle(&bundle, &cases);
+    let stream = stream::stream(&bundle, arguments.count);
+    let expected = oracle(&bundle, &stream);
     if let Some(path) = arguments.dump {
-        stream::dump(&path, &cases, &expected);
+        stream::dump(&path, &stream, &expected);
         return;
     }
+    let (cases, _) = stream;
     let mut rivals = rivals(&bundle);
     for rival in &mut rivals {
         engine::agrees(rival, &cases, &expected);
@@ -71,17 +78,17 @@ fn main() {
 }
 
 /// What the interpreter says, held against the daemon's whole decision.
-fn oracle(bundle: &channel_orchestrator::policy::bundle::Bundle, cases: &[Case]) -> Vec<Outcome> {
-    let mut interpreter = ours::Scripts(bundle);
-    let outcomes = cases.iter().map(|case| {
-        let outcome = engine::Runner::outcome(&mut interpreter, case);
-        stream::check(bundle, case, &outcome);
+fn oracle(bundle: &Bundle, (cases, sources): &(Vec<Case>, Vec<Source>)) -> Vec<Outcome> {
+    let mut scripts = ours::Scripts(bundle);
+    let outcomes = cases.iter().zip(sources).map(|(case, source)| {
+        let outcome = scripts.outcome(case);
+        stream::check(bundle, source, &outcome);
         outcome
     });
     outcomes.collect()
 }
 
-fn rivals(bundle: &channel_orchestrator::policy::bundle::Bundle) -> Vec<Rival<'_>> {
+fn rivals(bundle: &Bundle) -> Vec<Rival<'_>> {
     let rival = |name, title, runner| Rival { name, title, runner };
     vec![
         rival("native", "hand-written Rust", Box::new(native::Native)),

@@ -30,10 +30,15 @@ use serde_json::{Value, json};
 
 use crate::outcome::{CRITERIA, Outcome, WEIGHTS};
 
-/// One request, parsed, with the facts that criteria see.
+/// The facts of one request, as criteria see them. Nothing else is in it, so that a stream of them is read from memory
+/// as quickly as can be.
 pub struct Case {
     pub message: MessageView<'static>,
     pub channels: PerChannel<ChannelView>,
+}
+
+/// The request that a case was made of.
+pub struct Source {
     /// As the brief writes it; `facts` beside it.
     json: Value,
     asked: Asked,
@@ -85,9 +90,9 @@ const ADDRESSES: [(&str, &str); 4] = [
 ];
 
 /// So many requests with their facts.
-pub fn stream(bundle: &Bundle, count: usize) -> Vec<Case> {
+pub fn stream(bundle: &Bundle, count: usize) -> (Vec<Case>, Vec<Source>) {
     let mut draw = Draw(42);
-    (0..count).map(|at| case(bundle, request(&mut draw, at))).collect()
+    (0..count).map(|at| case(bundle, request(&mut draw, at))).unzip()
 }
 
 /// Names, addresses, kinds, priorities, lengths, hours, preferences and histories at random: each value that a
@@ -164,14 +169,14 @@ fn facts(draw: &mut Draw) -> Value {
     json!({ "history": history })
 }
 
-fn case(bundle: &Bundle, json: Value) -> Case {
+fn case(bundle: &Bundle, json: Value) -> (Case, Source) {
     let asked = request::parse_value(json.clone(), Purpose::Explain).expect("a good request");
     let contacts = read_contacts(&asked.request.contacts, bundle.policy().region);
     let words = Words::plain(&asked.request.content);
     let priority = asked.request.priority.unwrap_or(bundle.policy().default_priority);
     let message = message(bundle, &asked, &words, priority).into_owned();
     let channels = PerChannel::from_fn(|c| channel(bundle, &asked, &contacts, &words, c, priority));
-    Case { message, channels, json, asked, contacts, words }
+    (Case { message, channels }, Source { json, asked, contacts, words })
 }
 
 fn message<'a>(bundle: &'a Bundle, asked: &'a Asked, words: &Words, priority: Priority) -> MessageView<'a> {
@@ -246,14 +251,14 @@ fn history(asked: &Asked, channel: Channel) -> HistoryView {
 
 /// Asserts that an outcome is what the whole daemon decides of that request, criterion by criterion. Gates
 /// (costs, opt-ins) rule out more than criteria do; what scores and reasons say is the same.
-pub fn check(bundle: &Bundle, case: &Case, outcome: &Outcome) {
+pub fn check(bundle: &Bundle, source: &Source, outcome: &Outcome) {
     let none = Facts::default();
     let input = DecisionInput {
-        question: Question::of(&case.asked.request),
-        reach: Reach::of(&case.contacts),
-        words: &case.words,
-        facts: case.asked.facts.as_ref().unwrap_or(&none),
-        at: case.asked.at.expect("every request of the stream has one"),
+        question: Question::of(&source.asked.request),
+        reach: Reach::of(&source.contacts),
+        words: &source.words,
+        facts: source.asked.facts.as_ref().unwrap_or(&none),
+        at: source.asked.at.expect("every request of the stream has one"),
         variant: None,
         generation: 1,
     };
@@ -270,28 +275,28 @@ pub fn check(bundle: &Bundle, case: &Case, outcome: &Outcome) {
             (scored.open, scored.score, &scored.reasons),
             (open, whole.score, &reasons),
             "the facts of this stream are not the daemon's: {}",
-            case.json
+            source.json
         );
     }
 }
 
 /// Writes the stream for Node: a line for each request, with its facts and what must come out.
-pub fn dump(path: &Path, cases: &[Case], outcomes: &[Outcome]) {
+pub fn dump(path: &Path, (cases, sources): &(Vec<Case>, Vec<Source>), outcomes: &[Outcome]) {
     let mut file = std::io::BufWriter::new(fs::File::create(path).expect("a file to write to"));
-    for (case, outcome) in cases.iter().zip(outcomes) {
-        writeln!(file, "{}", line(case, outcome)).expect("room for the stream");
+    for ((case, source), outcome) in cases.iter().zip(sources).zip(outcomes) {
+        writeln!(file, "{}", line(case, source, outcome)).expect("room for the stream");
     }
     file.flush().expect("room for the stream");
 }
 
-fn line(case: &Case, outcome: &Outcome) -> Value {
+fn line(case: &Case, source: &Source, outcome: &Outcome) -> Value {
     let ranked = outcome.ranked.iter().map(|one| {
         json!({
             "channel": one.channel.as_str(), "open": one.open, "score": one.score, "reasons": one.reasons,
         })
     });
     let name = |channel: &Channel| channel.as_str();
-    let mut request = case.json.clone();
+    let mut request = source.json.clone();
     let facts = request.as_object_mut().and_then(|object| object.remove("facts")).unwrap_or(Value::Null);
     json!({
         "request": request,
