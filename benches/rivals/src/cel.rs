@@ -1,19 +1,16 @@
 //! CEL (crate `cel`): nine expressions, each run for each channel; the host weighs and ranks.
 //!
-//! Timed: building the two maps (flat, only the fields that the criteria read; keys and words made beforehand), the
-//! 36 runs, reading the answers, weights and order. Reasons stay CEL's own texts.
+//! Timed: binding the facts that the criteria read as variables (quicker than maps; those of the message once, texts
+//! borrowed), the 36 runs, reading the answers, weights and order. Reasons stay CEL's own texts.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use cel::{
     Context, Env, Program, Value,
-    objects::{Key, Map},
+    common::types::{CelBool, CelDouble, CelInt, CelNull, CelString},
 };
 use channel_orchestrator::{
-    domain::{
-        channel::{Channel, PerChannel},
-        message::{MessageKind, Priority},
-    },
+    domain::channel::{Channel, PerChannel},
     policy::view::{ChannelView, MessageView},
 };
 
@@ -26,15 +23,6 @@ use crate::{
 pub struct Cel {
     env: Arc<Env>,
     programs: Vec<Program>,
-    words: Words,
-}
-
-/// Texts that are the same for every request.
-struct Words {
-    keys: HashMap<&'static str, Key>,
-    kinds: Vec<Value>,
-    priorities: Vec<Value>,
-    channels: PerChannel<Value>,
 }
 
 pub struct Answers {
@@ -50,7 +38,7 @@ impl Cel {
         let programs: Vec<_> =
             expressions.map(|text| env.compile(text).expect("a good expression")).collect();
         assert_eq!(programs.len(), WEIGHTS.len());
-        Self { env, programs, words: Words::new() }
+        Self { env, programs }
     }
 
     fn judge(&self, context: &Context<'_, '_>, cost: f64, reasons: &mut Vec<Value>) -> Points {
@@ -78,12 +66,12 @@ impl Engine for Cel {
 
     fn score(&mut self, case: &Case) -> Answers {
         let mut context = Context::with_env(Arc::clone(&self.env));
-        context.add_variable_from_value("message", self.words.message(&case.message));
+        bind_message(&mut context, &case.message);
         let mut reasons = PerChannel::<Vec<Value>>::default();
         let points = PerChannel::from_fn(|channel: Channel| {
             let facts = &case.channels[channel];
             let mut inner = context.new_inner_scope();
-            inner.add_variable_from_value("channel", self.words.channel(facts));
+            bind_channel(&mut inner, facts);
             self.judge(&inner, facts.cost, &mut reasons[channel])
         });
         Answers { ranking: rank(&points), reasons, points }
@@ -98,64 +86,41 @@ impl Engine for Cel {
     }
 }
 
-const KEYS: [&str; 16] = [
-    "type",
-    "priority",
-    "length",
-    "has_html",
-    "has_attachments",
-    "quiet",
-    "allow_sms_in_quiet_hours",
-    "name",
-    "preferred",
-    "disabled",
-    "available",
-    "known",
-    "rate",
-    "average",
-    "engaged",
-    "received",
-];
-
-impl Words {
-    fn new() -> Self {
-        Self {
-            keys: KEYS.into_iter().map(|key| (key, Key::from(key))).collect(),
-            kinds: MessageKind::ALL.iter().map(|kind| kind.as_str().into()).collect(),
-            priorities: Priority::ALL.iter().map(|priority| priority.as_str().into()).collect(),
-            channels: PerChannel::from_fn(|channel| channel.as_str().into()),
-        }
+fn bind_message(context: &mut Context<'_, '_>, message: &MessageView<'_>) {
+    match message.kind {
+        Some(kind) => context.add_variable_as_val("kind", Box::new(CelString::from(kind.as_str()))),
+        None => context.add_variable_as_val("kind", Box::new(CelNull)),
     }
-
-    fn map<const N: usize>(&self, entries: [(&'static str, Value); N]) -> Value {
-        let map = entries.into_iter().map(|(name, value)| (self.keys[name].clone(), value)).collect();
-        Value::Map(Map { map: Arc::new(map) })
+    context.add_variable_as_val("priority", Box::new(CelString::from(message.priority.as_str())));
+    context.add_variable_as_val("length", Box::new(CelInt::from(message.length)));
+    let truths = [
+        ("has_html", message.has_html),
+        ("has_attachments", message.has_attachments),
+        ("quiet", message.quiet),
+        ("allow_sms_in_quiet_hours", message.allow_sms_in_quiet_hours),
+    ];
+    for (name, truth) in truths {
+        context.add_variable_as_val(name, Box::new(CelBool::from(truth)));
     }
+}
 
-    fn message(&self, message: &MessageView<'_>) -> Value {
-        self.map([
-            ("type", message.kind.map_or(Value::Null, |kind| self.kinds[kind as usize].clone())),
-            ("priority", self.priorities[message.priority as usize].clone()),
-            ("length", Value::Int(message.length)),
-            ("has_html", Value::Bool(message.has_html)),
-            ("has_attachments", Value::Bool(message.has_attachments)),
-            ("quiet", Value::Bool(message.quiet)),
-            ("allow_sms_in_quiet_hours", Value::Bool(message.allow_sms_in_quiet_hours)),
-        ])
+fn bind_channel(context: &mut Context<'_, '_>, channel: &ChannelView) {
+    let past = &channel.history;
+    context.add_variable_as_val("channel", Box::new(CelString::from(channel.channel.as_str())));
+    let truths = [
+        ("preferred", channel.preferred),
+        ("disabled", channel.disabled),
+        ("available", channel.available),
+        ("known", past.known),
+    ];
+    for (name, truth) in truths {
+        context.add_variable_as_val(name, Box::new(CelBool::from(truth)));
     }
-
-    fn channel(&self, channel: &ChannelView) -> Value {
-        let past = &channel.history;
-        self.map([
-            ("name", self.channels[channel.channel].clone()),
-            ("preferred", Value::Bool(channel.preferred)),
-            ("disabled", Value::Bool(channel.disabled)),
-            ("available", Value::Bool(channel.available)),
-            ("known", Value::Bool(past.known)),
-            ("rate", Value::Float(past.rate)),
-            ("average", Value::Float(past.average)),
-            ("engaged", Value::Int(past.engaged)),
-            ("received", Value::Int(past.received)),
-        ])
+    // The others are read only where this is so.
+    if past.known {
+        context.add_variable_as_val("rate", Box::new(CelDouble::from(past.rate)));
+        context.add_variable_as_val("average", Box::new(CelDouble::from(past.average)));
+        context.add_variable_as_val("engaged", Box::new(CelInt::from(past.engaged)));
+        context.add_variable_as_val("received", Box::new(CelInt::from(past.received)));
     }
 }

@@ -90,8 +90,8 @@ const ADDRESSES: [(&str, &str); 4] = [
 ];
 
 /// So many requests with their facts.
-pub fn stream(bundle: &Bundle, count: usize) -> (Vec<Case>, Vec<Source>) {
-    let mut draw = Draw(42);
+pub fn stream(bundle: &Bundle, seed: u64, count: usize) -> (Vec<Case>, Vec<Source>) {
+    let mut draw = Draw(seed);
     (0..count).map(|at| case(bundle, request(&mut draw, at))).unzip()
 }
 
