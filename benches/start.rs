@@ -113,7 +113,8 @@ fn memory(pid: u32) -> Memory {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
     let mib = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).expect("the kernel tells it");
-        let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of kB");
+        let kib: f64 =
+            line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of kB");
         kib / 1024.0
     };
     Memory { resident: mib("VmRSS:"), own: mib("RssAnon:") }
