@@ -319,9 +319,7 @@ impl Orchestrator {
         let known =
             self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
         let sent_lately = match policy.caps.binds(request.kind) {
-            true => {
-                self.store.sent_lately(&request.tenant, request.recipient.as_str(), request.kind, at).await?
-            }
+            true => self.store.sent_lately(&request.tenant, &request.recipient, request.kind, at).await?,
             false => SentLately::default(),
         };
         let history = self.store.history(&request.tenant, &request.recipient, at).await?;

@@ -128,6 +128,7 @@ impl Operation for RecordIntent {
                    WHERE id = $1 AND fence = $2 AND status = 'sending' AND lease_until > $4 \
                    AND open_attempt IS NULL AND attempts - waived < $5 AND hop_attempts < $6 RETURNING attempts";
         let values = values![self.id, self.fence, intent.attempt, intent.at, ATTEMPTS_MAX, HOP_ATTEMPTS_MAX];
+        link.notes().nobody();
         let Some(row) = link.row(sql, values).await? else { return Ok(Intent::Lost) };
         let number = row.int(0)?;
         self.insert(link, number).await?;
@@ -188,6 +189,8 @@ pub(super) async fn spend(
                ON CONFLICT (tenant, day, channel, origin) \
                DO UPDATE SET micro_euros = spend.micro_euros + excluded.micro_euros";
     link.run(sql, values![tenant, day, channel, origin, by]).await?;
+    let origin = Origin::parse(origin).ok_or_else(|| Fault::Corrupt("an origin".into()))?;
+    link.notes().spent(tenant, day, channel, origin, by);
     Ok(())
 }
 
@@ -233,6 +236,7 @@ impl Ended {
 pub(super) struct Settle {
     id: MessageId,
     tenant: TenantId,
+    recipient: RecipientId,
     origin: Origin,
     fence: i64,
     attempt: AttemptId,
@@ -259,6 +263,7 @@ impl Settle {
         Ok(Self {
             id: claimed.id,
             tenant: claimed.request.tenant.clone(),
+            recipient: claimed.request.recipient.clone(),
             origin: claimed.request.origin,
             fence: claimed.fence,
             attempt,
@@ -316,6 +321,7 @@ impl Operation for Settle {
                 }
             }
         }
+        link.notes().person(self.id, &self.tenant, self.recipient.as_str());
         let held = self.step.write(link, self.id, self.fence, Some(self.attempt), self.waived).await?;
         failpoint::hit("outcome.next_timer");
         let sql = "UPDATE attempts SET status = $3, finished_at = $4, provider_message_id = $5, error = $6, \

@@ -344,6 +344,7 @@ impl Operation for Cancel {
             cancelled.push(rows::parsed(row.text(0)?, MessageId::parse)?);
         }
         for id in &cancelled {
+            link.notes().message(*id);
             event(link, &id.to_string(), self.now, "cancelled", Some("its broadcast was cancelled")).await?;
         }
         Ok(cancelled)

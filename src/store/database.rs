@@ -6,7 +6,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{StoreError, counters::Tally};
+use super::{StoreError, counters::Tally, recall::Notes};
 use crate::domain::{
     channel::Channel,
     delivery::Status,
@@ -127,6 +127,7 @@ impl Row {
 pub(super) struct Link<'c> {
     connection: Connection<'c>,
     tally: Tally,
+    notes: Notes,
 }
 
 enum Connection<'c> {
@@ -150,16 +151,25 @@ macro_rules! bound {
 
 impl<'c> Link<'c> {
     pub(super) fn sqlite(connection: &'c mut SqliteConnection) -> Self {
-        Self { connection: Connection::Sqlite(connection), tally: Tally::default() }
+        Self { connection: Connection::Sqlite(connection), tally: Tally::default(), notes: Notes::default() }
     }
 
     pub(super) fn postgres(connection: &'c mut PgConnection) -> Self {
-        Self { connection: Connection::Postgres(connection), tally: Tally::default() }
+        Self {
+            connection: Connection::Postgres(connection),
+            tally: Tally::default(),
+            notes: Notes::default(),
+        }
     }
 
     /// What this transaction counts; the writer writes it down before the commit.
     pub(super) fn tally(&mut self) -> &mut Tally {
         &mut self.tally
+    }
+
+    /// What this transaction changes of what decisions are made from.
+    pub(super) fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     /// Whether statements may lock rows for themselves (`FOR UPDATE SKIP LOCKED`): only PostgreSQL has more than
@@ -170,16 +180,19 @@ impl<'c> Link<'c> {
 
     /// Every row of the answer.
     pub(super) async fn rows(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
-        Ok(match &mut self.connection {
+        let sql = sql.into_sql_str();
+        let rows: Vec<Row> = match &mut self.connection {
             Connection::Sqlite(c) => {
-                let rows = bound!(sql, values).fetch_all(&mut **c).await?;
+                let rows = bound!(sql.clone(), values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Connection::Postgres(c) => {
-                let rows = bound!(sql, values).fetch_all(&mut **c).await?;
+                let rows = bound!(sql.clone(), values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
-        })
+        };
+        self.notes.changed(sql.as_str(), rows.len());
+        Ok(rows)
     }
 
     /// The first row of the answer, where there is one.
@@ -193,10 +206,13 @@ impl<'c> Link<'c> {
 
     /// How many rows the statement changed.
     pub(super) async fn run(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, Fault> {
-        Ok(match &mut self.connection {
-            Connection::Sqlite(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
-            Connection::Postgres(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
-        })
+        let sql = sql.into_sql_str();
+        let changed = match &mut self.connection {
+            Connection::Sqlite(c) => bound!(sql.clone(), values).execute(&mut **c).await?.rows_affected(),
+            Connection::Postgres(c) => bound!(sql.clone(), values).execute(&mut **c).await?.rows_affected(),
+        };
+        self.notes.changed(sql.as_str(), usize::try_from(changed).unwrap_or(usize::MAX));
+        Ok(changed)
     }
 
     /// Statements without values, several if need be.

@@ -8,17 +8,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     Result, SqlStore,
-    database::{Fault, Link, values},
+    database::{Fault, Link, Row, values},
     queue::event,
+    recall::{Known, Person, Rates, Sent},
     refusals::{Refusal, lock_address},
     rows,
     writer::Operation,
 };
 use crate::domain::{
     channel::{Channel, PerChannel},
+    delivery::Status,
     facts::EngagementHistory,
     figures::Mark,
     ids::{MessageId, RecipientId, TenantId},
+    message::MessageKind,
     receipt::EngagementEvent,
 };
 
@@ -81,6 +84,11 @@ impl Engagement for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<PerChannel<Option<EngagementHistory>>> {
         let since = now - TimeDelta::days(HISTORY_DAYS);
+        let millis = since.timestamp_millis();
+        if let Some(mut found) = self.person(tenant, recipient, now, |who| who.history(millis)).await? {
+            self.averages(tenant, &mut found, since).await?;
+            return Ok(found);
+        }
         let mut found = PerChannel::default();
         let mut reader = self.reader().await?;
         let mut link = reader.link();
@@ -93,19 +101,107 @@ impl Engagement for SqlStore {
             let (received, engaged) = (count(row.int(1)?), count(row.int(2)?));
             found[channel] = Some(EngagementHistory { received, engaged, average: 0.0 });
         }
-        if found.iter().all(|(_, known)| known.is_none()) {
-            return Ok(found);
-        }
-        let sql = "SELECT channel, CAST(SUM(received) AS BIGINT), CAST(SUM(engaged) AS BIGINT) \
-                   FROM engagement_rates WHERE tenant = $1 AND month >= $2 GROUP BY channel";
-        for row in link.rows(sql, values![tenant, month(since)]).await? {
-            if let Some(known) = &mut found[rows::channel(&row.text(0)?)?] {
-                let (received, engaged) = (row.int(1)?.max(1), row.int(2)?.max(0));
-                known.average = (engaged as f64 / received as f64).min(1.0);
-            }
-        }
+        drop(reader);
+        self.averages(tenant, &mut found, since).await?;
         Ok(found)
     }
+}
+
+impl SqlStore {
+    /// Puts the tenant's own rates beside a person's history, where there is any.
+    async fn averages(
+        &self,
+        tenant: &TenantId,
+        found: &mut PerChannel<Option<EngagementHistory>>,
+        since: DateTime<Utc>,
+    ) -> Result<()> {
+        if found.iter().all(|(_, known)| known.is_none()) {
+            return Ok(());
+        }
+        let since = month(since);
+        let averages = |rates: &Rates| PerChannel::from_fn(|channel| rates.average(channel, &since));
+        let known = match &self.recall {
+            Some(recall) => recall.rates(tenant, averages),
+            None => Known::No,
+        };
+        let averages = match known {
+            Known::Yes(averages) => averages,
+            Known::Ask(_) | Known::No => {
+                let rates = rates(&mut self.reader().await?.link(), tenant).await?;
+                let answer = averages(&rates);
+                if let (Some(recall), Known::Ask(ticket)) = (&self.recall, known) {
+                    recall.keep_rates(tenant, rates, ticket);
+                }
+                answer
+            }
+        };
+        for channel in Channel::ALL {
+            if let Some(known) = &mut found[channel] {
+                known.average = averages[channel];
+            }
+        }
+        Ok(())
+    }
+
+    /// What `with` makes of what was sent to a person lately: out of memory, or of one reading that is kept then. None
+    /// where it is to be asked of the tables: with other writers beside this one, of a time long gone, or for somebody
+    /// who was written to so often that it is not kept.
+    pub(super) async fn person<R>(
+        &self,
+        tenant: &TenantId,
+        recipient: &RecipientId,
+        now: DateTime<Utc>,
+        with: impl Fn(&Person) -> Option<R>,
+    ) -> Result<Option<R>> {
+        let Some(recall) = &self.recall else { return Ok(None) };
+        let who = (tenant.clone(), recipient.as_str().to_owned());
+        let ticket = match recall.person(&who, &with) {
+            Known::Yes(answer) => return Ok(Some(answer)),
+            Known::No => return Ok(None),
+            Known::Ask(ticket) => ticket,
+        };
+        // A little more than is asked for: the next one who asks may have looked at the clock before.
+        let since = now - TimeDelta::days(HISTORY_DAYS) - TimeDelta::hours(1);
+        let sql = "SELECT accepted_at, kind, status, sent_via, engaged FROM messages \
+                   WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 ORDER BY id DESC LIMIT $4";
+        let values = values![tenant, recipient.as_str(), since, HISTORY_MESSAGES + 1];
+        let found = self.reader().await?.link().rows(sql, values).await?;
+        if found.len() > HISTORY_MESSAGES as usize {
+            return Ok(None);
+        }
+        let sent = found.iter().map(sent).collect::<Result<_, Fault>>()?;
+        let person = Person::new(since.timestamp_millis(), sent);
+        let answer = with(&person);
+        recall.keep_person(who, person, ticket);
+        Ok(answer)
+    }
+}
+
+/// A message as caps and history see it (`caps.rs`, `history`).
+fn sent(row: &Row) -> Result<Sent, Fault> {
+    let status = rows::status(&row.text(2)?)?;
+    let taken = matches!(status, Status::Sent | Status::Delivered);
+    let via = row.maybe_text(3)?.filter(|_| taken);
+    Ok(Sent {
+        at: row.int(0)?,
+        kind: MessageKind::parse(&row.text(1)?),
+        counts: !matches!(
+            status,
+            Status::Failed | Status::Expired | Status::Skipped | Status::Cancelled | Status::Quarantined
+        ),
+        via: via.map(|word| rows::channel(&word)).transpose()?,
+        engaged: row.int(4)? != 0,
+    })
+}
+
+/// How the tenant's recipients answer, by channel and month.
+async fn rates(link: &mut Link<'_>, tenant: &TenantId) -> Result<Rates, Fault> {
+    let sql = "SELECT channel, month, received, engaged FROM engagement_rates WHERE tenant = $1";
+    let mut rates = Rates::default();
+    for row in link.rows(sql, values![tenant]).await? {
+        rates.add(rows::channel(&row.text(0)?)?, &row.text(1)?, (row.int(2)?, row.int(3)?));
+    }
+    Ok(rates)
 }
 
 fn count(number: i64) -> u32 {
@@ -131,7 +227,9 @@ pub(super) async fn rate(
                ON CONFLICT (tenant, channel, month) DO UPDATE SET \
                received = engagement_rates.received + excluded.received, \
                engaged = engagement_rates.engaged + excluded.engaged";
-    link.run(sql, values![tenant, channel, month(accepted_at), received, engaged]).await?;
+    let month = month(accepted_at);
+    link.run(sql, values![tenant, channel, month.as_str(), received, engaged]).await?;
+    link.notes().rated(tenant, channel, &month, received, engaged);
     Ok(())
 }
 
@@ -196,6 +294,7 @@ impl Deed {
             if !self.machine && engages(&self.name) {
                 let sql = "UPDATE messages SET engaged = 1 WHERE id = $1 AND engaged = 0";
                 let first = link.run(sql, values![self.message]).await? > 0;
+                link.notes().person(self.message, &tenant, &row.text(1)?);
                 if let (true, Some(channel)) = (first, channel) {
                     rate(link, &tenant, channel, accepted_at, 0, 1).await?;
                 }

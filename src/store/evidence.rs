@@ -84,6 +84,7 @@ pub(super) async fn adopt(
                fence = fence + 1, lease_owner = NULL, lease_until = NULL \
                WHERE id = $1 AND open_attempt IS NULL AND hop = $4 \
                AND status IN ('unknown', 'retrying', 'sending', 'held', 'queued', 'unresolved')";
+    link.notes().message(message);
     let held = link.run(sql, values![message, due, channel, hop]).await? > 0;
     Ok(if held { Adopted::Sent } else { Adopted::AttemptOnly })
 }

@@ -24,7 +24,7 @@ use crate::{
         channel::Channel,
         delivery::{NewMessage, Status},
         figures::Mark,
-        ids::{IdempotencyKey, MessageId, TenantId},
+        ids::{IdempotencyKey, MessageId, RecipientId, TenantId},
     },
     failpoint,
 };
@@ -40,6 +40,7 @@ const CHUNKS: [usize; 4] = [32, 8, 2, 1];
 pub(super) struct Offer {
     id: MessageId,
     tenant: TenantId,
+    recipient: RecipientId,
     key: Option<(IdempotencyKey, String)>,
     accepted_at: DateTime<Utc>,
     /// The values of its row in `messages`, `bodies` and, unless it is simply queued, `events`.
@@ -60,6 +61,7 @@ impl Offer {
         Ok(Self {
             id,
             tenant: message.request.tenant.clone(),
+            recipient: message.request.recipient.clone(),
             key: message.idempotency.as_ref().map(|(key, hash)| (key.clone(), rows::to_hex(hash))),
             accepted_at: message.accepted_at,
             message: rows::message_values(message),
@@ -189,6 +191,7 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
     for offer in offers {
         link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
+        link.notes().person(offer.id, &offer.tenant, offer.recipient.as_str());
     }
     failpoint::hit("accept.timer");
     Ok(())

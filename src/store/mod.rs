@@ -39,6 +39,7 @@ mod limits;
 mod open;
 mod operate;
 mod queue;
+mod recall;
 mod receipts;
 mod records;
 mod recovery;

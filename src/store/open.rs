@@ -16,12 +16,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Result, StoreError,
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
     files::{self, FileLock},
+    recall::{Loader, Recall},
     schema,
     writer::{Writer, WriterCounts},
 };
@@ -76,6 +78,9 @@ pub struct SqlStore {
     readers: Readers,
     writer: Option<Writer>,
     checkpointer: Option<tokio::task::JoinHandle<()>>,
+    /// What decisions are made from, for a daemon alone on its database.
+    pub(super) recall: Option<Arc<Recall>>,
+    loader: Option<AbortOnDropHandle<()>>,
     /// When keys that ran out were last looked for, in milliseconds.
     pub(super) pruned_at: AtomicI64,
     /// Let go of when the store is closed.
@@ -122,6 +127,9 @@ impl SqlStore {
     /// Writes what is queued, refuses the rest, and closes the connections.
     pub async fn close(&self) {
         if let Some(task) = &self.checkpointer {
+            task.abort();
+        }
+        if let Some(task) = &self.loader {
             task.abort();
         }
         self.readers.close().await;
@@ -220,8 +228,29 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         (Some(_), every) if every > Duration::ZERO && !beside => Some(tokio::spawn(checkpoint(base, every))),
         _ => None,
     };
-    let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock), pruned_at: AtomicI64::new(0) })
+    let recall = match options.access {
+        Access::Daemon => Some(recall(&readers).await?),
+        Access::Beside | Access::ReadOnly => None,
+    };
+    let writer =
+        session.map(|session| Writer::start(session, options.queue, options.per_commit, recall.clone()));
+    // Only now, when whatever is written is noted.
+    let loader = recall.clone().map(|recall| {
+        AbortOnDropHandle::new(tokio::spawn(Loader { recall, readers: readers.clone() }.run()))
+    });
+    let pruned_at = AtomicI64::new(0);
+    Ok(SqlStore { readers, writer, checkpointer, recall, loader, lock: Mutex::new(lock), pruned_at })
+}
+
+/// Empty, and as large as what is there asks for: the newest row's number tells about how many there are.
+async fn recall(readers: &Readers) -> Result<Arc<Recall>> {
+    let sql = "SELECT (SELECT COALESCE(MAX(rowid), 0) FROM bodies), (SELECT COUNT(*) FROM suppressions)";
+    let row = readers.take().await?.link().row(sql, values![]).await?;
+    let count = |at: usize| -> Result<u64, Fault> {
+        let number = row.as_ref().map(|row| row.int(at)).transpose()?.unwrap_or(0);
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    Ok(Arc::new(Recall::new(count(0)?, count(1)?)))
 }
 
 /// A daemon brings the tables up to date; beside one they have to be.
@@ -284,6 +313,8 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
             readers,
             writer: None,
             checkpointer: None,
+            recall: None,
+            loader: None,
             lock: Mutex::new(None),
             pruned_at: AtomicI64::new(0),
         });
@@ -292,6 +323,14 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
-    let writer = Some(Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None), pruned_at: AtomicI64::new(0) })
+    let writer = Some(Writer::start(session, options.queue, options.per_commit, None));
+    Ok(SqlStore {
+        readers,
+        writer,
+        checkpointer: None,
+        recall: None,
+        loader: None,
+        lock: Mutex::new(None),
+        pruned_at: AtomicI64::new(0),
+    })
 }

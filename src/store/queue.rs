@@ -208,6 +208,8 @@ impl Operation for Claim {
         let values = values![self.now, self.worker.as_str(), self.lease_until, most];
         failpoint::hit("claim.pre");
         let found = link.rows(sql, values).await?;
+        // Who was to be written to still is.
+        link.notes().nobody();
         failpoint::hit("claim.locked");
         let mut taken = found.iter().map(Taken::read).collect::<Result<Vec<_>, Fault>>()?;
         taken.sort_by_key(|t| t.id);
@@ -334,9 +336,19 @@ pub(super) async fn of_messages(
     ids: &[MessageId],
     tail: &str,
 ) -> Result<Vec<Row>, Fault> {
+    of_ids(link, &format!("{select} WHERE message_id"), ids, tail).await
+}
+
+/// The same, of another column that holds the messages' ids: `select` ends with its name.
+pub(super) async fn of_ids(
+    link: &mut Link<'_>,
+    select: &str,
+    ids: &[MessageId],
+    tail: &str,
+) -> Result<Vec<Row>, Fault> {
     let Some(last) = ids.last() else { return Ok(Vec::new()) };
     let count = ids.len().next_power_of_two();
-    let sql = format!("{select} WHERE message_id IN ({}){tail}", placeholders(1, count));
+    let sql = format!("{select} IN ({}){tail}", placeholders(1, count));
     let values = ids.iter().chain(std::iter::repeat_n(last, count - ids.len())).map(|id| Value::from(*id));
     link.rows(AssertSqlSafe(sql), values.collect()).await
 }

@@ -250,6 +250,7 @@ impl Reported {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<bool, Fault> {
+        link.notes().message(self.message);
         // Sent already: a timer that waits for an answer goes on waiting for it, and so does an escalation.
         let sent_before = if self.status == Status::Sent {
             Some("UPDATE messages SET status = $2 WHERE id = $1")

@@ -19,6 +19,7 @@ use super::{
     counters,
     database::{Fault, Link},
     intake::{self, Offer},
+    recall::{self, Notes, Recall},
 };
 
 /// A change of the database that is whole in itself. It may be run again after a rollback.
@@ -108,7 +109,12 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the writer on the current runtime.
-    pub(super) fn start(session: Session, queue: usize, per_commit: usize) -> Self {
+    pub(super) fn start(
+        session: Session,
+        queue: usize,
+        per_commit: usize,
+        recall: Option<Arc<Recall>>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(queue.max(4));
         let shared = Arc::new(Shared {
             failed: watch::Sender::new(None),
@@ -117,8 +123,13 @@ impl Writer {
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
         });
-        let task =
-            Task { session, queue: receiver, per_commit: per_commit.max(1), shared: Arc::clone(&shared) };
+        let task = Task {
+            session,
+            queue: receiver,
+            per_commit: per_commit.max(1),
+            recall,
+            shared: Arc::clone(&shared),
+        };
         tokio::spawn(task.run());
         Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
     }
@@ -218,6 +229,8 @@ struct Task {
     session: Session,
     queue: mpsc::Receiver<Item>,
     per_commit: usize,
+    /// What decisions are made from, where this is the only writer.
+    recall: Option<Arc<Recall>>,
     shared: Arc<Shared>,
 }
 
@@ -309,14 +322,20 @@ impl Task {
         let operations = batch.len() as u64;
         self.session.begin().await.map_err(|fault| Trouble::Nothing(self.verdict(fault)))?;
         let applied = match self.session.link() {
-            Some(mut link) => apply(&mut link, batch).await,
+            Some(mut link) => apply(&mut link, batch, self.recall.is_some()).await,
             None => return Err(Trouble::Nothing(closed())),
         };
-        if let Err(fault) = applied {
-            let lost = self.session.roll_back(&fault).await;
-            return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
-        }
+        let notes = match applied {
+            Ok(notes) => notes,
+            Err(fault) => {
+                let lost = self.session.roll_back(&fault).await;
+                return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
+            }
+        };
         failpoints(batch, "pre_commit");
+        if let Some(recall) = &self.recall {
+            recall.before(&notes);
+        }
         if let Err(fault) = self.session.commit().await {
             // PostgreSQL's word that it refused to commit is a rollback; no word at all is not.
             let refused = self.session.is_postgres()
@@ -325,9 +344,15 @@ impl Task {
                 let _ = self.session.roll_back(&fault).await;
                 return Err(Trouble::Operation(fault));
             }
+            if let Some(recall) = &self.recall {
+                recall.distrust();
+            }
             return Err(Trouble::Commit(StoreError::from(fault).to_string()));
         }
         failpoints(batch, "post_commit");
+        if let Some(recall) = &self.recall {
+            recall.after(&notes);
+        }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.operations.fetch_add(operations, Ordering::Relaxed);
         Ok(())
@@ -351,7 +376,7 @@ fn failpoints(batch: &[Item], moment: &str) {
 }
 
 /// New messages first and together, then the rest in order: whoever waits here knows of no other's order.
-async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
+async fn apply(link: &mut Link<'_>, batch: &mut [Item], find_people: bool) -> Result<Notes, Fault> {
     let mut offers = Vec::new();
     let mut answers = Vec::new();
     for item in batch.iter_mut() {
@@ -364,13 +389,19 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
         for (answer, made) in answers.into_iter().zip(intake::accept_all(link, &offers).await?) {
             *answer = Some(made);
         }
+        link.notes().settle_up();
     }
     for item in batch {
         if let Item::Other(job) = item {
             job.apply(link).await?;
+            link.notes().settle_up();
         }
     }
-    counters::write(link).await
+    counters::write(link).await?;
+    if find_people {
+        recall::find_people(link).await?;
+    }
+    Ok(std::mem::take(link.notes()))
 }
 
 fn answer(batch: Vec<Item>, verdict: &Result<()>) {

@@ -1,0 +1,75 @@
+//! A set that only grows and never forgets: whoever is not in it was never put there.
+//!
+//! It says "perhaps" of some who are not in it, more of them the fuller it is, and costs a read then; it never says
+//! "no" of one who is. That is why it needs no invalidation: a writer adds before it commits, and takes nothing out.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Bits that each member sets.
+const PROBES: u64 = 4;
+/// Bits for each member that is expected: one stranger in forty is taken for a member then.
+const BITS_EACH: u64 = 8;
+
+/// A Bloom filter whose words are written by the writer and its loader, and read by everyone.
+pub(super) struct Filter {
+    words: Box<[AtomicU64]>,
+    hasher: RandomState,
+    /// Everything that was there when the database was opened is in it.
+    complete: AtomicBool,
+}
+
+impl Filter {
+    /// Room for as many members; its memory is touched only as they come.
+    pub(super) fn new(members: u64) -> Self {
+        let bits = members.saturating_mul(BITS_EACH).next_power_of_two().max(64);
+        let words = (0..bits / 64).map(|_| AtomicU64::new(0)).collect();
+        Self { words, hasher: RandomState::new(), complete: AtomicBool::new(false) }
+    }
+
+    pub(super) fn add(&self, member: &impl Hash) {
+        for (word, bit) in self.probes(member) {
+            self.words[word].fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// Certainly never added, by this process or before it.
+    pub(super) fn lacks(&self, member: &impl Hash) -> bool {
+        self.complete.load(Ordering::Acquire)
+            && self.probes(member).any(|(word, bit)| self.words[word].load(Ordering::Relaxed) & bit == 0)
+    }
+
+    /// All that was there before has been added.
+    pub(super) fn completed(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    fn probes(&self, member: &impl Hash) -> impl Iterator<Item = (usize, u64)> {
+        let hash = self.hasher.hash_one(member);
+        // Two halves of one hash stand for as many as are needed (Kirsch and Mitzenmacher).
+        let (first, step) = (hash, (hash >> 32) | 1);
+        let mask = self.words.len() as u64 * 64 - 1;
+        (0..PROBES).map(move |n| {
+            let bit = first.wrapping_add(n.wrapping_mul(step)) & mask;
+            ((bit / 64) as usize, 1 << (bit % 64))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_never_denied_and_a_stranger_seldom_confirmed() {
+        let filter = Filter::new(10_000);
+        assert!(!filter.lacks(&1), "nothing is known before it is complete");
+        (0..10_000).for_each(|n: u32| filter.add(&n));
+        filter.completed();
+        assert!((0..10_000).all(|n: u32| !filter.lacks(&n)));
+        let confirmed = (10_000..20_000).filter(|n: &u32| !filter.lacks(n)).count();
+        assert!(confirmed < 500, "{confirmed} strangers of 10,000 were taken for members");
+    }
+}
