@@ -147,7 +147,7 @@ impl Contacts for SqlStore {
         );
         let mut values = values![tenant];
         values.extend(known.into_iter().map(Into::into));
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         for row in reader.link().rows(sqlx::AssertSqlSafe(sql), values).await? {
             let (address, channel) = (row.text(0)?, rows::channel(&row.text(1)?)?);
             if addresses[channel].as_ref().is_some_and(|a| a.as_str() == address) {

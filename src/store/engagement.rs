@@ -127,7 +127,7 @@ impl SqlStore {
         let averages = match known {
             Known::Yes(averages) => averages,
             Known::Ask(_) | Known::No => {
-                let rates = rates(&mut self.reader().await?.link(), tenant).await?;
+                let rates = rates(&mut self.near().await?.link(), tenant).await?;
                 let answer = averages(&rates);
                 if let (Some(recall), Known::Ask(ticket)) = (&self.recall, known) {
                     recall.keep_rates(tenant, rates, ticket);
@@ -165,7 +165,7 @@ impl SqlStore {
         let sql = "SELECT accepted_at, kind, status, sent_via, engaged FROM messages \
                    WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 ORDER BY id DESC LIMIT $4";
         let values = values![tenant, recipient.as_str(), since, HISTORY_MESSAGES + 1];
-        let found = self.reader().await?.link().rows(sql, values).await?;
+        let found = self.near().await?.link().rows(sql, values).await?;
         if found.len() > HISTORY_MESSAGES as usize {
             return Ok(None);
         }

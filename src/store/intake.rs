@@ -90,7 +90,7 @@ impl Intake for SqlStore {
         key: &IdempotencyKey,
         now: DateTime<Utc>,
     ) -> Result<Option<(MessageId, [u8; 32])>> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         let sql = "SELECT message_id, body_hash FROM idempotency_keys \
                    WHERE tenant = $1 AND key = $2 AND expires_at > $3";
         let row = reader.link().row(sql, values![tenant, key.as_str(), now]).await?;

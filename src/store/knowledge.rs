@@ -56,7 +56,7 @@ impl SqlStore {
             }
             let reader = match &mut reader {
                 Some(reader) => reader,
-                none => none.insert(self.reader().await?),
+                none => none.insert(self.near().await?),
             };
             let sender = senders[channel].as_deref();
             let asked = Asked { tenant, channel, address, sender, driver: "" };
@@ -77,7 +77,7 @@ impl SqlStore {
             Known::Ask(ticket) => Some(ticket),
             Known::No => None,
         };
-        let month = month(&mut self.reader().await?.link(), &key).await?;
+        let month = month(&mut self.near().await?.link(), &key).await?;
         let spend = month.spend(&today, origin);
         if let (Some(recall), Some(ticket)) = (&self.recall, ticket) {
             recall.keep_month(key, month, ticket);

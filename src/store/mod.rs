@@ -47,6 +47,7 @@ mod refusals;
 mod reported;
 mod rows;
 mod schema;
+mod sqlite;
 mod steps;
 mod suppressions;
 mod tracking;

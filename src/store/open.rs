@@ -13,7 +13,7 @@ use std::{
 use sqlx::{
     ConnectOptions, Connection as _, SqliteConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -32,7 +32,7 @@ use super::{
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 
 /// A log this long is folded into the file by the writer itself; the checkpointer normally comes first. Pages.
-const LOG_PAGES: &str = "16000";
+const LOG_PAGES: u32 = 16_000;
 
 /// What a database is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,6 +148,11 @@ impl SqlStore {
     pub(super) async fn reader(&self) -> Result<Reader> {
         self.readers.take().await
     }
+
+    /// For short readings by key, which every message needs.
+    pub(super) async fn near(&self) -> Result<Reader> {
+        self.readers.near().await
+    }
 }
 
 impl Drop for SqlStore {
@@ -171,6 +176,7 @@ fn cannot_open(what: &str, fault: Fault) -> StoreError {
             return StoreError::Unavailable(format!("{what}: {error}"));
         }
         Fault::Sql(error) => error.to_string(),
+        Fault::Sqlite(refused) => refused.to_string(),
         Fault::Corrupt(why) => why,
     };
     StoreError::Unusable(format!("cannot open the database {what}: {why}"))
@@ -197,15 +203,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         .disable_statement_logging();
     let mut session = None;
     if !read_only {
-        let writing = base
-            .clone()
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .pragma("wal_autocheckpoint", LOG_PAGES)
-            .pragma("secure_delete", "ON")
-            .pragma("cache_size", "-65536");
-        let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
+        let mut made = Session::sqlite(&path, LOG_PAGES).map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
             ready(&mut link, options.access).await?;
@@ -220,7 +218,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(reading);
-    let readers = Readers::Sqlite(pool);
+    let readers = Readers::sqlite(pool, path);
     if read_only {
         schema::check(&mut readers.take().await?.link()).await?;
     }

@@ -107,7 +107,7 @@ impl Queue for SqlStore {
     }
 
     async fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         let sql = "SELECT MIN(due_at) FROM messages WHERE due_at IS NOT NULL";
         match reader.link().row(sql, values![]).await? {
             Some(row) => Ok(rows::maybe_instant(row.maybe_int(0)?)?),
@@ -221,7 +221,7 @@ impl SqlStore {
     /// Bodies and last attempts of what was claimed, read beside the writer: bodies never change, and the rest is
     /// ours while the lease lasts.
     async fn load(&self, taken: Vec<Taken>, now: DateTime<Utc>) -> Result<(Vec<Claimed>, Vec<Unreadable>)> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         let mut link = reader.link();
         let ids: Vec<MessageId> = taken.iter().map(|t| t.id).collect();
         let mut bodies = HashMap::new();

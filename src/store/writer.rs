@@ -130,7 +130,7 @@ impl Writer {
             recall,
             shared: Arc::clone(&shared),
         };
-        tokio::spawn(task.run());
+        start(task);
         Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
     }
 
@@ -232,6 +232,21 @@ struct Task {
     /// What decisions are made from, where this is the only writer.
     recall: Option<Arc<Recall>>,
     shared: Arc<Shared>,
+}
+
+/// On a thread of its own where the database is worked on in place, else on the runtime.
+fn start(task: Task) {
+    if task.session.is_postgres() {
+        tokio::spawn(task.run());
+        return;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let shared = Arc::clone(&task.shared);
+    let thread = std::thread::Builder::new().name("store-writer".into());
+    if let Err(error) = thread.spawn(move || runtime.block_on(task.run())) {
+        fail(&shared, format!("the writer's thread cannot be started: {error}"));
+        shared.ended.send_replace(true);
+    }
 }
 
 /// Should the task end by a panic, nobody goes on as if it were there.
@@ -422,12 +437,7 @@ fn is_conflict(fault: &Fault) -> bool {
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
-/// SQLite's IOERR, CORRUPT and NOTADB, extended codes included: going on would make it worse (F10, F14).
+/// A disk that fails, or a file that is damaged.
 fn is_broken_storage(fault: &Fault) -> bool {
-    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
-    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_none() {
-        return false;
-    }
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    matches!(code.map(|code| code & 0xff), Some(10 | 11 | 26))
+    matches!(fault, Fault::Sqlite(refused) if refused.is_broken_storage())
 }
