@@ -15,6 +15,7 @@ use sqlx::{
 
 use super::{
     StoreError,
+    checkpoint::Log,
     database::{Fault, Link, values},
     sqlite::Direct,
 };
@@ -32,7 +33,7 @@ pub(super) enum Session {
 impl Session {
     /// Opens the file for its one writer: a commit waits for the disk, what is deleted is overwritten.
     pub(super) fn sqlite(path: &Path, log_pages: u32) -> Result<Self, Fault> {
-        let mut direct = Direct::open(path, false)?;
+        let mut direct = Direct::open(path)?;
         direct.script(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
              PRAGMA wal_autocheckpoint = {log_pages}; PRAGMA secure_delete = ON; PRAGMA cache_size = -65536"
@@ -81,6 +82,13 @@ impl Session {
             Session::Sqlite(c) => Ok(c.run("COMMIT", &[]).map(drop)?),
             Session::Postgres(_, Some(c)) => Link::postgres(c).script("COMMIT").await,
             Session::Postgres(_, None) => Err(Fault::Sql(sqlx::Error::PoolClosed)),
+        }
+    }
+
+    /// Between two commits: the embedded database's log is folded in where it is long.
+    pub(super) fn fold(&mut self, log: &Log) {
+        if let Session::Sqlite(c) = self {
+            log.fold(c);
         }
     }
 
@@ -159,7 +167,7 @@ impl Beside {
         let direct = match idle {
             Some(direct) => direct,
             None => {
-                let mut direct = Direct::open(&self.path, true)?;
+                let mut direct = Direct::open(&self.path)?;
                 direct.script("PRAGMA query_only = ON; PRAGMA cache_size = -8192")?;
                 direct
             }

@@ -214,40 +214,41 @@ fn month(at: DateTime<Utc>) -> String {
     at.format("%Y-%m").to_string()
 }
 
-/// A message was handed off (1), turned out not to have arrived (-1), or was engaged with for the first time.
-pub(super) async fn rate(
+/// A message was handed off (1), turned out not to have arrived (-1), or was engaged with for the first time. Written
+/// with all others of the transaction, just before it commits.
+pub(super) fn rate(
     link: &mut Link<'_>,
     tenant: &TenantId,
     channel: Channel,
     accepted_at: DateTime<Utc>,
     received: i64,
     engaged: i64,
-) -> Result<(), Fault> {
+) {
+    link.notes().rated(tenant, channel, &month(accepted_at), received, engaged);
+}
+
+/// Adds up what the transaction's operations noted: one row for each tenant, channel and month, in their order, so that
+/// two replicas never wait for each other in a ring.
+pub(super) async fn write_rates(link: &mut Link<'_>) -> Result<(), Fault> {
     let sql = "INSERT INTO engagement_rates (tenant, channel, month, received, engaged) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (tenant, channel, month) DO UPDATE SET \
                received = engagement_rates.received + excluded.received, \
                engaged = engagement_rates.engaged + excluded.engaged";
-    let month = month(accepted_at);
-    link.run(sql, values![tenant, channel, month.as_str(), received, engaged]).await?;
-    link.notes().rated(tenant, channel, &month, received, engaged);
+    for (tenant, channel, month, (received, engaged)) in link.notes().rates() {
+        link.run(sql, values![&tenant, channel, month, received, engaged]).await?;
+    }
     Ok(())
 }
 
-/// What goes with the outcome of an attempt: the tenant's rate, and the receipts that came before this name for it was
-/// known.
+/// What goes with the outcome of an attempt: the tenant's rate where a channel took the message just now, and the
+/// receipts that came before this name for it was known.
 pub(super) async fn settled(
     link: &mut Link<'_>,
-    id: MessageId,
-    handed_off: bool,
+    taken: Option<(&TenantId, Channel, DateTime<Utc>)>,
     reference: Option<&str>,
 ) -> Result<(), Fault> {
-    if handed_off {
-        let sql = "SELECT tenant, sent_via, accepted_at FROM messages WHERE id = $1 AND sent_via IS NOT NULL";
-        if let Some(row) = link.row(sql, values![id]).await? {
-            let tenant = rows::parsed(row.text(0)?, TenantId::parse)?;
-            let channel = rows::channel(&row.text(1)?)?;
-            rate(link, &tenant, channel, rows::instant(row.int(2)?)?, 1, 0).await?;
-        }
+    if let Some((tenant, channel, accepted_at)) = taken {
+        rate(link, tenant, channel, accepted_at, 1, 0);
     }
     match reference {
         Some(reference) => super::receipts::await_sweep(link, reference).await,
@@ -296,7 +297,7 @@ impl Deed {
                 let first = link.run(sql, values![self.message]).await? > 0;
                 link.notes().person(self.message, &tenant, &row.text(1)?);
                 if let (true, Some(channel)) = (first, channel) {
-                    rate(link, &tenant, channel, accepted_at, 0, 1).await?;
+                    rate(link, &tenant, channel, accepted_at, 0, 1);
                 }
             }
         }

@@ -69,7 +69,7 @@ pub(super) async fn adopt(
     link.tally().settled(message, channel, AttemptStatus::Accepted);
     if let (Some(cost), Some(before)) = (cost, before) {
         let tenant = rows::parsed(row.text(4)?, TenantId::parse)?;
-        spend(link, &tenant, &row.text(5)?, channel, &changed.text(0)?, cost - before).await?;
+        spend(link, &tenant, &row.text(5)?, channel, &changed.text(0)?, cost - before)?;
         link.tally().spent(message, channel, &changed.text(0)?, cost - before);
     }
     if row.int(1)? != row.int(6)? {

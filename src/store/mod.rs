@@ -23,6 +23,7 @@ mod audit;
 mod backup;
 mod broadcasts;
 mod caps;
+mod checkpoint;
 mod connect;
 mod contacts;
 mod counters;

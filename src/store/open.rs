@@ -11,7 +11,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection as _, SqliteConnection,
+    ConnectOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Result, StoreError,
+    checkpoint::{Checkpointer, Log},
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
     files::{self, FileLock},
@@ -31,8 +32,8 @@ use super::{
 /// The oldest SQLite that is known to keep what it promises: 3.51.3 mends a rare corruption of its log.
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 
-/// A log this long is folded into the file by the writer itself; the checkpointer normally comes first. Pages.
-const LOG_PAGES: u32 = 16_000;
+/// A log this long (224 MiB, in pages) is folded in by the commit that makes it so: only where `checkpoint` does not.
+const LOG_PAGES: u32 = 57_344;
 
 /// What a database is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Default for OpenOptions {
             queue: 8192,
             per_commit: 256,
             readers: 4,
-            checkpoint_every: Duration::from_millis(500),
+            checkpoint_every: Duration::from_millis(250),
         }
     }
 }
@@ -77,7 +78,7 @@ impl Default for OpenOptions {
 pub struct SqlStore {
     readers: Readers,
     writer: Option<Writer>,
-    checkpointer: Option<tokio::task::JoinHandle<()>>,
+    checkpointer: Mutex<Option<Checkpointer>>,
     /// What decisions are made from, for a daemon alone on its database.
     pub(super) recall: Option<Arc<Recall>>,
     loader: Option<AbortOnDropHandle<()>>,
@@ -126,11 +127,12 @@ impl SqlStore {
 
     /// Writes what is queued, refuses the rest, and closes the connections.
     pub async fn close(&self) {
-        if let Some(task) = &self.checkpointer {
-            task.abort();
-        }
         if let Some(task) = &self.loader {
             task.abort();
+        }
+        let checkpointer = self.checkpointer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(checkpointer) = checkpointer {
+            let _ = tokio::task::spawn_blocking(|| checkpointer.stop()).await;
         }
         self.readers.close().await;
         if let Some(writer) = &self.writer {
@@ -152,14 +154,6 @@ impl SqlStore {
     /// For short readings by key, which every message needs.
     pub(super) async fn near(&self) -> Result<Reader> {
         self.readers.near().await
-    }
-}
-
-impl Drop for SqlStore {
-    fn drop(&mut self) {
-        if let Some(task) = &self.checkpointer {
-            task.abort();
-        }
     }
 }
 
@@ -218,12 +212,16 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(reading);
-    let readers = Readers::sqlite(pool, path);
+    let readers = Readers::sqlite(pool, path.clone());
     if read_only {
         schema::check(&mut readers.take().await?.link()).await?;
     }
+    let log = Arc::<Log>::default();
     let checkpointer = match (&session, options.checkpoint_every) {
-        (Some(_), every) if every > Duration::ZERO && !beside => Some(tokio::spawn(checkpoint(base, every))),
+        (Some(_), every) if every > Duration::ZERO && !beside => {
+            let started = Checkpointer::start(&path, every, Arc::clone(&log));
+            Some(started.map_err(|fault| cannot_open(&shown, fault))?)
+        }
         _ => None,
     };
     let recall = match options.access {
@@ -231,12 +229,12 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         Access::Beside | Access::ReadOnly => None,
     };
     let writer =
-        session.map(|session| Writer::start(session, options.queue, options.per_commit, recall.clone()));
+        session.map(|session| Writer::start(session, options.queue, options.per_commit, recall.clone(), log));
     // Only now, when whatever is written is noted.
     let loader = recall.clone().map(|recall| {
         AbortOnDropHandle::new(tokio::spawn(Loader { recall, readers: readers.clone() }.run()))
     });
-    let pruned_at = AtomicI64::new(0);
+    let (pruned_at, checkpointer) = (AtomicI64::new(0), Mutex::new(checkpointer));
     Ok(SqlStore { readers, writer, checkpointer, recall, loader, lock: Mutex::new(lock), pruned_at })
 }
 
@@ -276,20 +274,6 @@ async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
     Ok(())
 }
 
-/// Folds the log into the file on a connection of its own, so that no commit has to wait for it. Failures show in
-/// the writer, which then does it itself.
-async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
-    let Ok(mut connection) = SqliteConnection::connect_with(&options).await else { return };
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = Link::sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
-            tracing::debug!(?error, "the database's log was not folded in this time");
-        }
-    }
-}
-
 async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     // The URL may hold a password: errors never show it.
     let mut parsed = PgConnectOptions::from_str(url)
@@ -310,7 +294,7 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
         return Ok(SqlStore {
             readers,
             writer: None,
-            checkpointer: None,
+            checkpointer: Mutex::new(None),
             recall: None,
             loader: None,
             lock: Mutex::new(None),
@@ -321,11 +305,11 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
-    let writer = Some(Writer::start(session, options.queue, options.per_commit, None));
+    let writer = Some(Writer::start(session, options.queue, options.per_commit, None, Arc::default()));
     Ok(SqlStore {
         readers,
         writer,
-        checkpointer: None,
+        checkpointer: Mutex::new(None),
         recall: None,
         loader: None,
         lock: Mutex::new(None),

@@ -115,11 +115,10 @@ fn sampled<H: Hasher>(text: &str, state: &mut H) {
 
 impl Direct {
     /// Opens a file that is there already.
-    pub(super) fn open(path: &Path, read_only: bool) -> Result<Self, Refused> {
+    pub(super) fn open(path: &Path) -> Result<Self, Refused> {
         let unusable = || Refused { code: ffi::SQLITE_CANTOPEN, words: "the path holds a NUL".into() };
         let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| unusable())?;
-        let access = if read_only { ffi::SQLITE_OPEN_READONLY } else { ffi::SQLITE_OPEN_READWRITE };
-        let flags = access | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
+        let flags = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_NOMUTEX | ffi::SQLITE_OPEN_EXRESCODE;
         let mut db = ptr::null_mut();
         // SAFETY: the path ends in NUL and `db` is written before it is read.
         let code = unsafe { ffi::sqlite3_open_v2(path.as_ptr(), &mut db, flags, ptr::null()) };
@@ -312,7 +311,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
         std::fs::File::create(&path).unwrap();
-        (dir, Direct::open(&path, false).unwrap())
+        (dir, Direct::open(&path).unwrap())
     }
 
     #[test]

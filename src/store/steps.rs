@@ -176,9 +176,9 @@ impl Step {
         Ok(link.run(sql, values).await? > 0)
     }
 
-    /// The message was taken by its provider just now.
-    pub(super) fn hands_off(&self) -> bool {
-        self.status == Status::Sent && !self.stays
+    /// The channel whose provider took the message just now.
+    pub(super) fn taken_by(&self) -> Option<Channel> {
+        self.sent_via.filter(|_| self.status == Status::Sent && !self.stays)
     }
 
     /// Tells it on the message's timeline, and has it counted.

@@ -14,10 +14,12 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Acceptance, Result, StoreError,
+    Acceptance, Result, StoreError, attempts,
+    checkpoint::Log,
     connect::Session,
     counters,
     database::{Fault, Link},
+    engagement,
     intake::{self, Offer},
     recall::{self, Notes, Recall},
 };
@@ -114,6 +116,7 @@ impl Writer {
         queue: usize,
         per_commit: usize,
         recall: Option<Arc<Recall>>,
+        log: Arc<Log>,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(queue.max(4));
         let shared = Arc::new(Shared {
@@ -123,13 +126,8 @@ impl Writer {
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
         });
-        let task = Task {
-            session,
-            queue: receiver,
-            per_commit: per_commit.max(1),
-            recall,
-            shared: Arc::clone(&shared),
-        };
+        let (per_commit, shared_too) = (per_commit.max(1), Arc::clone(&shared));
+        let task = Task { session, queue: receiver, per_commit, recall, log, shared: shared_too };
         start(task);
         Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
     }
@@ -231,6 +229,7 @@ struct Task {
     per_commit: usize,
     /// What decisions are made from, where this is the only writer.
     recall: Option<Arc<Recall>>,
+    log: Arc<Log>,
     shared: Arc<Shared>,
 }
 
@@ -276,6 +275,7 @@ impl Task {
                 Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
                 None => self.write(batch).await,
             }
+            self.session.fold(&self.log);
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
                 self.queue.close();
             }
@@ -413,6 +413,9 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item], find_people: bool) -> Re
         }
     }
     counters::write(link).await?;
+    attempts::write_spend(link).await?;
+    engagement::write_rates(link).await?;
+    link.notes().settle_up();
     if find_people {
         recall::find_people(link).await?;
     }

@@ -45,6 +45,8 @@ pub(in crate::store) struct Notes {
     pub(super) refused: Vec<(Channel, String)>,
     pub(super) salt: Option<String>,
     pub(super) spent: BTreeMap<TenantId, BTreeMap<Spent, i64>>,
+    /// Of that, what is not in its table yet.
+    unwritten: BTreeMap<(TenantId, Spent), i64>,
     pub(super) rated: BTreeMap<TenantId, BTreeMap<Rated, (i64, i64)>>,
     pub(super) opt_ins: HashSet<(TenantId, Channel, String)>,
     owed: u8,
@@ -94,7 +96,8 @@ impl Notes {
     ) {
         self.paid |= MONEY;
         let row = Spent { day: day.to_owned(), channel, origin };
-        *self.spent.entry(tenant.clone()).or_default().entry(row).or_default() += by;
+        *self.spent.entry(tenant.clone()).or_default().entry(row.clone()).or_default() += by;
+        *self.unwritten.entry((tenant.clone(), row)).or_default() += by;
     }
 
     pub(in crate::store) fn rated(
@@ -109,6 +112,20 @@ impl Notes {
         let row = Rated { channel, month: month.to_owned() };
         let sum = self.rated.entry(tenant.clone()).or_default().entry(row).or_default();
         *sum = (sum.0 + received, sum.1 + engaged);
+    }
+
+    /// What was spent and is not written down yet: whoever takes it writes it.
+    pub(in crate::store) fn unwritten_spend(&mut self) -> Vec<(TenantId, String, Channel, Origin, i64)> {
+        self.paid |= MONEY;
+        let taken = std::mem::take(&mut self.unwritten).into_iter();
+        taken.map(|((tenant, row), by)| (tenant, row.day, row.channel, row.origin, by)).collect()
+    }
+
+    /// The changes of rates, to be written down.
+    pub(in crate::store) fn rates(&mut self) -> Vec<(TenantId, Channel, String, (i64, i64))> {
+        self.paid |= RATES;
+        let each = self.rated.iter().flat_map(|(tenant, sums)| sums.iter().map(move |sum| (tenant, sum)));
+        each.map(|(tenant, (row, by))| (tenant.clone(), row.channel, row.month.clone(), *by)).collect()
     }
 
     pub(in crate::store) fn opt_in(&mut self, tenant: &TenantId, channel: Channel, address: &str) {

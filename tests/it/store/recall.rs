@@ -17,8 +17,8 @@ use channel_orchestrator::{
         receipt::EngagementEvent,
     },
     store::{
-        Access, Act, Acts, By, Caps, Contacts, Engagement, Erasures, Intake, Knowledge, OpenOptions, Queue, Records,
-        SqlStore, SuppressionKey, Suppressions, open,
+        Access, Act, Acts, By, Caps, Contacts, Engagement, Erasures, Intake, Knowledge, OpenOptions, Queue,
+        Records, SqlStore, SuppressionKey, Suppressions, open,
     },
 };
 
@@ -44,7 +44,10 @@ async fn facts(store: &SqlStore, people: usize, seconds: i64) -> Vec<String> {
         let addresses = PerChannel { sms: Some(phone(n)), ..PerChannel::default() };
         for origin in [Origin::Api, Origin::Public] {
             let day = now.date_naive();
-            all.push(format!("{:?}", store.known_facts(&tenant(), &addresses, &senders, origin, day).await.unwrap()));
+            all.push(format!(
+                "{:?}",
+                store.known_facts(&tenant(), &addresses, &senders, origin, day).await.unwrap()
+            ));
         }
         for kind in [None, Some(MessageKind::Notification), Some(MessageKind::Marketing)] {
             all.push(format!("{:?}", store.sent_lately(&tenant(), &person(n), kind, now).await.unwrap()));
@@ -77,7 +80,8 @@ async fn one(store: &SqlStore, dice: &mut Dice, now: i64, known: &mut Vec<Messag
             let mut new = message();
             new.request.recipient = person(n);
             new.request.origin = if dice.below(2) == 0 { Origin::Api } else { Origin::Public };
-            new.request.kind = [None, Some(MessageKind::Marketing), Some(MessageKind::Notification)][dice.below(3)];
+            new.request.kind =
+                [None, Some(MessageKind::Marketing), Some(MessageKind::Notification)][dice.below(3)];
             new.accepted_at = at(now);
             new.plan.as_mut().unwrap().hops[0].address = phone(n);
             known.push(new.id);
@@ -210,7 +214,8 @@ async fn nobody_who_asks_after_an_acknowledgement_is_told_what_was_before() {
     let mut readers = Vec::new();
     for reader in 0..3 {
         let store = Arc::clone(&store);
-        let (over, refused, spent, received) = (over.clone(), refused.clone(), spent.clone(), received.clone());
+        let (over, refused, spent, received) =
+            (over.clone(), refused.clone(), spent.clone(), received.clone());
         readers.push(tokio::spawn(async move {
             let mut asked = 0_usize;
             while !over.load(Ordering::SeqCst) {
@@ -220,8 +225,14 @@ async fn nobody_who_asks_after_an_acknowledgement_is_told_what_was_before() {
                 let newest = refusals.saturating_sub(1 + asked % 2);
                 let addresses = |n| PerChannel { sms: Some(number(n)), ..PerChannel::default() };
                 let (senders, day) = (PerChannel::default(), at(0).date_naive());
-                let found = store.known_facts(&tenant(), &addresses(newest), &senders, Origin::Api, day).await.unwrap();
-                assert!(refusals == 0 || found.suppressed.sms.is_some(), "reader {reader}: {newest} of {refusals}");
+                let found = store
+                    .known_facts(&tenant(), &addresses(newest), &senders, Origin::Api, day)
+                    .await
+                    .unwrap();
+                assert!(
+                    refusals == 0 || found.suppressed.sms.is_some(),
+                    "reader {reader}: {newest} of {refusals}"
+                );
                 assert!(found.spend.today.0 >= money, "{} after {money}", found.spend.today);
                 let who = RecipientId::parse("p-1").unwrap();
                 let history = store.history(&tenant(), &who, at(10)).await.unwrap();
@@ -236,8 +247,12 @@ async fn nobody_who_asks_after_an_acknowledgement_is_told_what_was_before() {
         }));
     }
     for n in 0..ROUNDS {
-        let refusal =
-            SuppressionKey { address: number(n), channel: Channel::Sms, sender: None, tenant: Some(tenant()) };
+        let refusal = SuppressionKey {
+            address: number(n),
+            channel: Channel::Sms,
+            sender: None,
+            tenant: Some(tenant()),
+        };
         assert!(store.suppress(&refusal, "no", None, at(1)).await.unwrap());
         refused.store(n + 1, Ordering::SeqCst);
         store.accept(message()).await.unwrap();
