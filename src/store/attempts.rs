@@ -3,10 +3,13 @@
 //! Fences, leases, suppressions, limits, the bounds of attempts and "one open attempt" are conditions of the
 //! statements themselves, or read in the same transaction.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, Settled, StoreError,
+    counters::Labels,
     database::{Fault, Link, values},
     engagement,
     evidence::is_owned_by_another,
@@ -41,6 +44,7 @@ pub(super) struct RecordIntent {
     origin: Origin,
     fence: i64,
     hop: u16,
+    labels: Arc<Labels>,
     intent: IntentRecord,
 }
 
@@ -53,6 +57,7 @@ impl RecordIntent {
             origin: claimed.request.origin,
             fence: claimed.fence,
             hop: claimed.hop,
+            labels: Arc::clone(&claimed.labels),
             intent,
         }
     }
@@ -135,7 +140,7 @@ impl Operation for RecordIntent {
         failpoint::hit("claim.intent_row");
         let (origin, day) = (self.origin.as_str(), day_text(intent.day));
         spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0)?;
-        link.tally().spent(self.id, intent.channel, &day, intent.cost.0);
+        link.tally().spent_under(&self.labels, intent.channel, &day, intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }

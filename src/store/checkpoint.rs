@@ -19,7 +19,7 @@ use std::{
 
 use super::{
     database::Fault,
-    sqlite::{Cell, Direct, Refused},
+    sqlite::{Cell, Direct, NONE, Refused},
 };
 
 /// Pages of the log from which the writer helps: 32 MiB.
@@ -84,7 +84,7 @@ impl Checkpointer {
 
 /// One folding; how many pages the log has.
 fn pass(connection: &mut Direct, how: &str) -> Result<u64, Refused> {
-    let rows = connection.rows(&format!("PRAGMA wal_checkpoint({how})"), &[])?;
+    let rows = connection.rows(&format!("PRAGMA wal_checkpoint({how})"), NONE)?;
     match rows.first().and_then(|row| row.get(1)) {
         Some(Cell::Int(pages)) => Ok(u64::try_from(*pages).unwrap_or(0)),
         _ => Ok(0),

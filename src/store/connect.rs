@@ -17,7 +17,7 @@ use super::{
     StoreError,
     checkpoint::Log,
     database::{Fault, Link, values},
-    sqlite::Direct,
+    sqlite::{Cell, Direct, NONE},
 };
 
 /// How long a database may take to answer a new connection.
@@ -61,7 +61,7 @@ impl Session {
     /// Begins a transaction that will write, on a new connection where the old one is dead.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
         match self {
-            Session::Sqlite(c) => Ok(c.run("BEGIN IMMEDIATE", &[]).map(drop)?),
+            Session::Sqlite(c) => Ok(c.run("BEGIN IMMEDIATE", NONE).map(drop)?),
             Session::Postgres(options, connection) => {
                 if let Some(c) = connection.as_mut()
                     && Link::postgres(c).script("BEGIN").await.is_ok()
@@ -77,9 +77,19 @@ impl Session {
         }
     }
 
+    /// A number that changes when another connection than this one has committed; none where several writers are meant
+    /// to. For inside a transaction, when nobody else can.
+    pub(super) fn others_commits(&mut self) -> Result<Option<i64>, Fault> {
+        let Session::Sqlite(c) = self else { return Ok(None) };
+        match c.rows("PRAGMA data_version", NONE)?.first().and_then(|row| row.first()) {
+            Some(Cell::Int(number)) => Ok(Some(*number)),
+            _ => Err(Fault::Corrupt("a version of the data".into())),
+        }
+    }
+
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
         match self {
-            Session::Sqlite(c) => Ok(c.run("COMMIT", &[]).map(drop)?),
+            Session::Sqlite(c) => Ok(c.run("COMMIT", NONE).map(drop)?),
             Session::Postgres(_, Some(c)) => Link::postgres(c).script("COMMIT").await,
             Session::Postgres(_, None) => Err(Fault::Sql(sqlx::Error::PoolClosed)),
         }

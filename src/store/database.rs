@@ -4,7 +4,9 @@
 //! `BIGINT` and nothing else. This file knows no table, begins no transaction and retries nothing.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow,
+};
 
 use super::{
     StoreError,
@@ -236,6 +238,15 @@ impl<'c> Link<'c> {
         };
         self.notes.changed(sql.as_str(), rows.len());
         Ok(rows)
+    }
+
+    /// The same with values that are only lent, for rows that may have to be written again.
+    pub(super) async fn lent(&mut self, sql: &str, values: &[&Value]) -> Result<Vec<Row>, Fault> {
+        self.notes.changed(sql, 1);
+        if let Connection::Direct(c) = &mut self.connection {
+            return Ok(c.rows(sql, values)?.into_iter().map(Row::Direct).collect());
+        }
+        self.rows(AssertSqlSafe(sql.to_owned()), values.iter().map(|value| (*value).clone()).collect()).await
     }
 
     /// The first row of the answer, where there is one.

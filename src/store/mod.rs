@@ -4,6 +4,8 @@
 //! takes a message id without its tenant, but for the worker's own claims. Nothing here decides anything, and no
 //! query asks the database what time it is: the caller hands the instant in.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -147,6 +149,8 @@ pub struct Claimed {
     pub pauses: Pauses,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
+    /// What it is counted under.
+    labels: Arc<counters::Labels>,
 }
 
 /// Why a message is due.

@@ -228,12 +228,11 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         Access::Daemon => Some(recall(&readers).await?),
         Access::Beside | Access::ReadOnly => None,
     };
+    let loader = recall.clone().map(|recall| Loader { recall, readers: readers.clone() });
     let writer =
-        session.map(|session| Writer::start(session, options.queue, options.per_commit, recall.clone(), log));
+        session.map(|session| Writer::start(session, options.queue, options.per_commit, loader.clone(), log));
     // Only now, when whatever is written is noted.
-    let loader = recall.clone().map(|recall| {
-        AbortOnDropHandle::new(tokio::spawn(Loader { recall, readers: readers.clone() }.run()))
-    });
+    let loader = loader.map(|loader| AbortOnDropHandle::new(tokio::spawn(loader.run())));
     let (pruned_at, checkpointer) = (AtomicI64::new(0), Mutex::new(checkpointer));
     Ok(SqlStore { readers, writer, checkpointer, recall, loader, lock: Mutex::new(lock), pruned_at })
 }

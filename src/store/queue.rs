@@ -3,7 +3,7 @@
 //! A claim takes care of leases that ran out before their intent; the rest of them is `recovery`'s. Nothing here
 //! decides what comes next.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +13,7 @@ use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
     contacts,
+    counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
     operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, give_back, lapsed},
@@ -131,6 +132,7 @@ struct Taken {
     escalated: bool,
     accepted_at: DateTime<Utc>,
     deadline: Option<DateTime<Utc>>,
+    labels: Labels,
 }
 
 impl Taken {
@@ -149,6 +151,14 @@ impl Taken {
             escalated: row.maybe_text(10)?.is_some(),
             accepted_at: rows::instant(row.int(11)?)?,
             deadline: rows::maybe_instant(row.maybe_int(12)?)?,
+            labels: Labels {
+                tenant: row.text(13)?,
+                day: row.text(14)?,
+                kind: row.text(15)?,
+                template: row.text(16)?,
+                campaign: row.text(17)?,
+                variant: row.text(18)?,
+            },
         })
     }
 }
@@ -177,7 +187,7 @@ macro_rules! claim_sql {
              status = CASE WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
              WHERE id IN (SELECT id FROM picked) \
              RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
-             escalated_from, accepted_at, deadline"
+             escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant"
         )
     };
 }
@@ -324,6 +334,7 @@ impl Taken {
             accepted_at: self.accepted_at,
             pauses: operate::Pauses::default(),
             last_attempt,
+            labels: Arc::new(self.labels),
         }
     }
 }

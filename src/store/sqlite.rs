@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "the C interface of SQLite")]
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     ffi::{CStr, CString, c_char, c_int},
     hash::{Hash, Hasher},
@@ -23,6 +24,9 @@ use super::database::Value;
 const BUSY_MILLIS: c_int = 5000;
 /// Prepared statements that are kept; the texts are few, and this bounds what a mistake would cost.
 const STATEMENTS_MAX: usize = 512;
+
+/// For statements without values.
+pub(super) const NONE: &[Value] = &[];
 
 /// Why SQLite refused, with its extended code.
 #[derive(Clone, Debug)]
@@ -92,7 +96,7 @@ impl Hash for Asked {
     }
 }
 
-impl std::borrow::Borrow<Asked> for Text {
+impl Borrow<Asked> for Text {
     fn borrow(&self) -> &Asked {
         Asked::new(&self.0)
     }
@@ -143,7 +147,11 @@ impl Direct {
     }
 
     /// Every row of the answer.
-    pub(super) fn rows(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Vec<Cell>>, Refused> {
+    pub(super) fn rows<V: Borrow<Value>>(
+        &mut self,
+        sql: &str,
+        values: &[V],
+    ) -> Result<Vec<Vec<Cell>>, Refused> {
         self.prepare(sql)?;
         let Some(Statement { prepared, order }) = self.statements.get(Asked::new(sql)) else {
             return Err(misuse("a statement vanished"));
@@ -206,18 +214,18 @@ impl Direct {
     }
 
     /// Lends each value to the statement until it is bound anew or let go; the caller keeps them until the reset.
-    fn bind(
+    fn bind<V: Borrow<Value>>(
         &self,
         statement: *mut ffi::sqlite3_stmt,
         order: &[usize],
-        values: &[Value],
+        values: &[V],
     ) -> Result<(), Refused> {
         for (at, which) in (1..).zip(order) {
             let value =
                 values.get(*which).ok_or_else(|| misuse("a statement has more places than values"))?;
             // SAFETY: the statement is this connection's; a text is as long as is said, and outlives the steps.
             let code = unsafe {
-                match value {
+                match value.borrow() {
                     Value::Text(Some(text)) => {
                         let length = c_int::try_from(text.len()).map_err(|_| misuse("a text is too long"))?;
                         let start: *const c_char = text.as_ptr().cast();
@@ -332,7 +340,7 @@ mod tests {
             );
         }
         assert_eq!(db.run("UPDATE t SET b = 1 WHERE a = $1", &values!["nobody"]).unwrap(), 0);
-        assert_eq!(db.rows("SELECT x'00', 1.5", &[]).unwrap(), [[Cell::Other, Cell::Other]]);
+        assert_eq!(db.rows("SELECT x'00', 1.5", NONE).unwrap(), [[Cell::Other, Cell::Other]]);
     }
 
     #[test]
@@ -345,9 +353,9 @@ mod tests {
         assert_eq!(refused.code & 0xff, ffi::SQLITE_CONSTRAINT, "{refused}");
         assert!(refused.words.contains("UNIQUE"), "{refused}");
         assert_eq!(db.run(insert, &values!["y"]).unwrap(), 1);
-        assert!(db.rows("SELECT nonsense", &[]).unwrap_err().words.contains("nonsense"));
-        assert!(db.rows("", &[]).is_err());
-        assert!(db.run(insert, &[]).unwrap_err().words.contains("more places"));
+        assert!(db.rows("SELECT nonsense", NONE).unwrap_err().words.contains("nonsense"));
+        assert!(db.rows("", NONE).is_err());
+        assert!(db.run(insert, NONE).unwrap_err().words.contains("more places"));
         let turned = db.rows("SELECT $2, $1, $2", &values!["one", "two"]).unwrap();
         let text = |text: &str| Cell::Text(text.into());
         assert_eq!(turned, [[text("two"), text("one"), text("two")]]);
@@ -358,7 +366,7 @@ mod tests {
         let (_dir, mut db) = opened();
         let alike = |n: u32| format!("SELECT {n:03} /* {} */", "-".repeat(600));
         for n in (0..900).chain(0..900) {
-            assert_eq!(db.rows(&alike(n), &[]).unwrap(), [[Cell::Int(n.into())]]);
+            assert_eq!(db.rows(&alike(n), NONE).unwrap(), [[Cell::Int(n.into())]]);
         }
         assert!(db.statements.len() <= STATEMENTS_MAX);
     }

@@ -21,7 +21,7 @@ use super::{
     database::{Fault, Link},
     engagement,
     intake::{self, Offer},
-    recall::{self, Notes, Recall},
+    recall::{self, Loader, Notes},
 };
 
 /// A change of the database that is whole in itself. It may be run again after a rollback.
@@ -112,10 +112,10 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the writer on the current runtime.
     pub(super) fn start(
-        session: Session,
+        mut session: Session,
         queue: usize,
         per_commit: usize,
-        recall: Option<Arc<Recall>>,
+        loader: Option<Loader>,
         log: Arc<Log>,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(queue.max(4));
@@ -126,8 +126,10 @@ impl Writer {
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
         });
+        let others_commits = session.others_commits().ok().flatten();
         let (per_commit, shared_too) = (per_commit.max(1), Arc::clone(&shared));
-        let task = Task { session, queue: receiver, per_commit, recall, log, shared: shared_too };
+        let task =
+            Task { session, queue: receiver, per_commit, loader, others_commits, log, shared: shared_too };
         start(task);
         Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
     }
@@ -228,7 +230,9 @@ struct Task {
     queue: mpsc::Receiver<Item>,
     per_commit: usize,
     /// What decisions are made from, where this is the only writer.
-    recall: Option<Arc<Recall>>,
+    loader: Option<Loader>,
+    /// As the session counted them at the last commit.
+    others_commits: Option<i64>,
     log: Arc<Log>,
     shared: Arc<Shared>,
 }
@@ -333,11 +337,29 @@ impl Task {
         fault.into()
     }
 
+    /// Whether another program wrote since the last commit: nothing in memory knows of that.
+    fn notice_others(&mut self) -> Result<(), Fault> {
+        let Some(loader) = &self.loader else { return Ok(()) };
+        let now = self.session.others_commits()?;
+        if self.others_commits.is_some_and(|before| Some(before) != now) {
+            tracing::info!("another program wrote to the database: what decisions read is read anew");
+            loader.recall.forget();
+            tokio::spawn(loader.clone().run());
+        }
+        self.others_commits = now;
+        Ok(())
+    }
+
     async fn commit(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
         let operations = batch.len() as u64;
         self.session.begin().await.map_err(|fault| Trouble::Nothing(self.verdict(fault)))?;
+        let recall = self.loader.as_ref().map(|loader| Arc::clone(&loader.recall));
+        if let Err(fault) = self.notice_others() {
+            self.session.roll_back(&fault).await;
+            return Err(Trouble::Nothing(self.verdict(fault)));
+        }
         let applied = match self.session.link() {
-            Some(mut link) => apply(&mut link, batch, self.recall.is_some()).await,
+            Some(mut link) => apply(&mut link, batch, recall.is_some()).await,
             None => return Err(Trouble::Nothing(closed())),
         };
         let notes = match applied {
@@ -348,7 +370,7 @@ impl Task {
             }
         };
         failpoints(batch, "pre_commit");
-        if let Some(recall) = &self.recall {
+        if let Some(recall) = &recall {
             recall.before(&notes);
         }
         if let Err(fault) = self.session.commit().await {
@@ -359,13 +381,13 @@ impl Task {
                 let _ = self.session.roll_back(&fault).await;
                 return Err(Trouble::Operation(fault));
             }
-            if let Some(recall) = &self.recall {
+            if let Some(recall) = &recall {
                 recall.distrust();
             }
             return Err(Trouble::Commit(StoreError::from(fault).to_string()));
         }
         failpoints(batch, "post_commit");
-        if let Some(recall) = &self.recall {
+        if let Some(recall) = &recall {
             recall.after(&notes);
         }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Bits that each member sets.
@@ -17,8 +17,9 @@ const BITS_EACH: u64 = 8;
 pub(super) struct Filter {
     words: Box<[AtomicU64]>,
     hasher: RandomState,
-    /// Everything that was there when the database was opened is in it.
-    complete: AtomicBool,
+    /// Counts how often what is in the tables has to be read anew, and for which time of these all of it is in here.
+    wanted: AtomicU64,
+    complete: AtomicU64,
 }
 
 impl Filter {
@@ -26,7 +27,7 @@ impl Filter {
     pub(super) fn new(members: u64) -> Self {
         let bits = members.saturating_mul(BITS_EACH).next_power_of_two().max(64);
         let words = (0..bits / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { words, hasher: RandomState::new(), complete: AtomicBool::new(false) }
+        Self { words, hasher: RandomState::new(), wanted: AtomicU64::new(1), complete: AtomicU64::new(0) }
     }
 
     pub(super) fn add(&self, member: &impl Hash) {
@@ -37,13 +38,23 @@ impl Filter {
 
     /// Certainly never added, by this process or before it.
     pub(super) fn lacks(&self, member: &impl Hash) -> bool {
-        self.complete.load(Ordering::Acquire)
+        self.complete.load(Ordering::Acquire) == self.wanted.load(Ordering::Acquire)
             && self.probes(member).any(|(word, bit)| self.words[word].load(Ordering::Relaxed) & bit == 0)
     }
 
-    /// All that was there before has been added.
-    pub(super) fn completed(&self) {
-        self.complete.store(true, Ordering::Release);
+    /// Which reading of the tables is wanted: what to hand in when that is done.
+    pub(super) fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// All that was in the tables when that reading began has been added.
+    pub(super) fn completed(&self, reading: u64) {
+        self.complete.fetch_max(reading, Ordering::AcqRel);
+    }
+
+    /// Something was added to the tables and not here: nobody is denied until they are read anew.
+    pub(super) fn doubt(&self) {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
     }
 
     fn probes(&self, member: &impl Hash) -> impl Iterator<Item = (usize, u64)> {
@@ -67,9 +78,18 @@ mod tests {
         let filter = Filter::new(10_000);
         assert!(!filter.lacks(&1), "nothing is known before it is complete");
         (0..10_000).for_each(|n: u32| filter.add(&n));
-        filter.completed();
+        filter.completed(filter.wanted());
         assert!((0..10_000).all(|n: u32| !filter.lacks(&n)));
         let confirmed = (10_000..20_000).filter(|n: &u32| !filter.lacks(n)).count();
         assert!(confirmed < 500, "{confirmed} strangers of 10,000 were taken for members");
+        let earlier = filter.wanted();
+        filter.doubt();
+        filter.completed(earlier);
+        assert!(
+            (10_000..20_000).all(|n: u32| !filter.lacks(&n)),
+            "an earlier reading may have missed somebody"
+        );
+        filter.completed(filter.wanted());
+        assert!((10_000..20_000).any(|n: u32| filter.lacks(&n)));
     }
 }

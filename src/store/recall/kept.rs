@@ -96,6 +96,17 @@ impl<K: Hash + Eq, V> Kept<K, V> {
         }
     }
 
+    /// Somebody else changed what is stored: nothing is kept any longer.
+    pub(super) fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            shard.version += 1;
+            shard.weight = 0;
+            shard.newer.clear();
+            shard.older.clear();
+        }
+    }
+
     fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K, V>> {
         // The upper bits: a map within uses the lower ones of its own hash.
         let at = (self.hasher.hash_one(key) >> 60) as usize;

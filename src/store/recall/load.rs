@@ -14,7 +14,8 @@ use crate::{
 /// Rows of one reading: a reading that lasted would keep the log from being folded in.
 const AT_ONCE: i64 = 2000;
 
-/// Reads once through two indexes.
+/// Reads once through three indexes.
+#[derive(Clone)]
 pub(in crate::store) struct Loader {
     pub(in crate::store) recall: Arc<Recall>,
     pub(in crate::store) readers: Readers,
@@ -29,10 +30,14 @@ impl Loader {
     }
 
     async fn load(&self) -> Result<(), StoreError> {
+        let recall = &self.recall;
+        let reading = (recall.refused.wanted(), recall.written_to.wanted(), recall.keys.wanted());
         self.refusals().await?;
-        self.recall.refused.completed();
+        self.recall.refused.completed(reading.0);
+        self.keys().await?;
+        self.recall.keys.completed(reading.2);
         self.people().await?;
-        self.recall.written_to.completed();
+        self.recall.written_to.completed(reading.1);
         Ok(())
     }
 
@@ -50,6 +55,24 @@ impl Loader {
             for row in &found {
                 (address, channel) = (row.text(0)?, row.text(1)?);
                 self.recall.refused.add(&(rows::channel(&channel)?, address.as_str()));
+            }
+            if found.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keys(&self) -> Result<(), StoreError> {
+        let (mut tenant, mut key) = (String::new(), String::new());
+        loop {
+            let sql = "SELECT tenant, key FROM idempotency_keys WHERE (tenant, key) > ($1, $2) \
+                       ORDER BY tenant, key LIMIT $3";
+            let values = values![tenant.as_str(), key.as_str(), AT_ONCE];
+            let found = self.readers.take().await?.link().rows(sql, values).await?;
+            for row in &found {
+                (tenant, key) = (row.text(0)?, row.text(1)?);
+                let of = rows::parsed(tenant.clone(), TenantId::parse)?;
+                self.recall.keys.add(&(&of, key.as_str()));
             }
             if found.is_empty() {
                 return Ok(());

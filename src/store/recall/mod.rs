@@ -4,8 +4,11 @@
 //! it tells what it changed before it acknowledges (`Notes`). With PostgreSQL other replicas write too, so that nothing
 //! is kept there. The transaction of an intent never asks here: gates are read again from the tables.
 //!
-//! * Who never refused, and who never was written to, is known by filters that only grow (`filter`).
+//! * Who never refused, who never was written to and which keys were never used is known by filters that only grow
+//!   (`filter`).
 //! * What was sent to a person, money, rates and opt-ins are kept by key, bounded, and exact (`kept`).
+//! * What another program writes beside the daemon (`orchestrator keys`, somebody's SQL) is noticed with the next commit,
+//!   within seconds, and everything is read anew.
 
 mod facts;
 mod filter;
@@ -39,7 +42,7 @@ use crate::domain::{
 };
 
 /// Bounds, in about 64 bytes each: what was sent to people, months of money, tenants' rates, opt-ins.
-const PEOPLE_ROOM: usize = 1 << 19;
+const PEOPLE_ROOM: usize = 1 << 18;
 const MONEY_ROOM: usize = 1 << 18;
 const RATES_ROOM: usize = 1 << 17;
 const OPT_INS_ROOM: usize = 1 << 17;
@@ -55,6 +58,8 @@ pub(super) struct Recall {
     /// Erased addresses are refused by their hash with this salt, once there is one.
     salt: OnceLock<String>,
     written_to: Filter,
+    /// Idempotency keys, by tenant.
+    keys: Filter,
     people: Kept<(TenantId, String), Person>,
     money: Kept<(TenantId, String), Month>,
     rates: Kept<TenantId, Rates>,
@@ -84,6 +89,7 @@ impl Recall {
             refused: Filter::new(room(refusals)),
             salt: OnceLock::new(),
             written_to: Filter::new(room(messages)),
+            keys: Filter::new(room(messages)),
             people: Kept::new(PEOPLE_ROOM),
             money: Kept::new(MONEY_ROOM),
             rates: Kept::new(RATES_ROOM),
@@ -98,6 +104,11 @@ impl Recall {
         self.is_trusted()
             && unknown(address)
             && self.salt.get().is_none_or(|salt| unknown(&refusals::hash(salt, address)))
+    }
+
+    /// No message was ever accepted with this key.
+    pub(super) fn never_used(&self, tenant: &TenantId, key: &str) -> bool {
+        self.is_trusted() && self.keys.lacks(&(tenant, key))
     }
 
     /// What was sent to a person; `with` says none where it would need older messages than are kept.
@@ -160,6 +171,9 @@ impl Recall {
             // The first one stays, in the table as here.
             let _ = self.salt.set(salt.clone());
         }
+        for (tenant, key) in &notes.keys {
+            self.keys.add(&(tenant, key.as_str()));
+        }
         for who in &notes.people {
             self.written_to.add(who);
             self.people.begin(who);
@@ -194,6 +208,17 @@ impl Recall {
         for key in &notes.opt_ins {
             self.opt_ins.end(key, |_| false);
         }
+    }
+
+    /// Somebody else wrote to the database: what is kept is read anew.
+    pub(super) fn forget(&self) {
+        self.refused.doubt();
+        self.written_to.doubt();
+        self.keys.doubt();
+        self.people.clear();
+        self.money.clear();
+        self.rates.clear();
+        self.opt_ins.clear();
     }
 
     /// Nobody knows what was committed: nothing that is kept is worth anything.

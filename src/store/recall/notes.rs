@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::domain::{
     channel::Channel,
-    ids::{MessageId, TenantId},
+    ids::{IdempotencyKey, MessageId, TenantId},
     message::Origin,
 };
 
@@ -18,6 +18,7 @@ const REFUSALS: u8 = 2;
 const MONEY: u8 = 4;
 const RATES: u8 = 8;
 const OPT_INS: u8 = 16;
+const KEYS: u8 = 32;
 
 /// A change of what a tenant spent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,7 @@ pub(in crate::store) struct Notes {
     /// Messages whose people are known already.
     pub(super) known: HashSet<MessageId>,
     pub(super) people: HashSet<(TenantId, String)>,
+    pub(super) keys: Vec<(TenantId, IdempotencyKey)>,
     pub(super) refused: Vec<(Channel, String)>,
     pub(super) salt: Option<String>,
     pub(super) spent: BTreeMap<TenantId, BTreeMap<Spent, i64>>,
@@ -73,6 +75,12 @@ impl Notes {
     /// A statement on messages that moves none of what decisions are made from.
     pub(in crate::store) fn nobody(&mut self) {
         self.paid |= PEOPLE;
+    }
+
+    /// A message is accepted with this key.
+    pub(in crate::store) fn key(&mut self, tenant: &TenantId, key: &IdempotencyKey) {
+        self.paid |= KEYS;
+        self.keys.push((tenant.clone(), key.clone()));
     }
 
     /// Somebody refuses. Taking refusals back need not be noted: who once refused is looked up each time.
@@ -171,6 +179,9 @@ fn owed(sql: &str) -> u8 {
     }
     if writes("suppressions") && !sql.contains("DELETE FROM suppressions") {
         owed |= REFUSALS;
+    }
+    if writes("idempotency_keys") && !sql.contains("DELETE FROM idempotency_keys") {
+        owed |= KEYS;
     }
     if writes("spend") {
         owed |= MONEY;

@@ -203,6 +203,29 @@ async fn an_erasure_and_the_past_are_read_right() {
     store.close().await;
 }
 
+/// Somebody's SQL beside the daemon is noticed with the daemon's next commit, wherever it wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_program_writes_is_noticed_with_the_next_commit() {
+    let base = Base::sqlite();
+    let store = base.open().await;
+    store.accept(message()).await.unwrap();
+    assert!(!facts(&store, 1, 0).await[0].contains("STOP"));
+    base.sql(
+        "INSERT INTO suppressions (address, channel, sender, tenant, reason, created_at) \
+         VALUES ('+33612345670', 'sms', '', '', 'STOP', 0); \
+         INSERT INTO spend (tenant, day, channel, origin, micro_euros) VALUES ('agency', '2025-11-15', 'sms', 'api', 7); \
+         UPDATE messages SET status = 'sent', sent_via = 'sms', recipient = 'p-0'",
+    )
+    .await;
+    store.accept(message()).await.unwrap();
+    let now = facts(&store, 1, 0).await.join(" ");
+    assert!(
+        now.contains("STOP") && now.contains("today: MicroEuros(7)") && now.contains("received: 1"),
+        "{now}"
+    );
+    store.close().await;
+}
+
 /// One writer refuses, spends and hands off while readers ask: whoever asks after an acknowledgement is told of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_who_asks_after_an_acknowledgement_is_told_what_was_before() {
