@@ -197,7 +197,9 @@ async fn an_erasure_and_the_past_are_read_right() {
         assert_eq!(history[Channel::Sms].map(|known| known.received), Some(1), "asked at {seconds}");
     }
     assert!(store.message(&tenant(), id).await.unwrap().is_some());
-    store.erase(&tenant(), &who, None, at(20)).await.unwrap();
+    let by = By { who: "a test".into(), why: "asked by letter".into() };
+    store.ask_erasure(&tenant(), &who, &by, at(20)).await.unwrap();
+    assert_eq!(store.erase(&tenant(), &who, None, at(20)).await.unwrap().erased, 1);
     let history = store.history(&tenant(), &who, at(30)).await.unwrap();
     assert!(history.iter().all(|(_, known)| known.is_none()), "{history:?}");
     store.close().await;
