@@ -73,6 +73,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rhai::", &["policy"]),
     ("notify::", &["bundles"]),
     ("sqlx::", &["store"]),
+    ("libsqlite3_sys", &["store"]),
     ("axum::", &["api", "public"]),
     ("lettre::", &["channels"]),
     ("rlibphonenumber::", &["domain"]),

@@ -261,6 +261,19 @@ pub struct NewMessage {
     pub counting: Counting,
 }
 
+impl NewMessage {
+    /// When it is to be looked at first.
+    pub fn due_at(&self) -> Option<DateTime<Utc>> {
+        match self.status {
+            Status::Queued => Some(self.accepted_at),
+            Status::Held => {
+                Some(self.plan.as_ref().and_then(|plan| plan.not_before).unwrap_or(self.accepted_at))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Under what a message is counted, beside what its request and its decision say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counting {
@@ -293,6 +306,26 @@ pub struct MessageRecord {
 }
 
 impl MessageRecord {
+    /// A queued message as it is kept at the moment of its acceptance.
+    pub fn queued(message: &NewMessage) -> Self {
+        let accepted = TimelineEvent { at: message.accepted_at, event: "accepted".into(), detail: None };
+        Self {
+            id: message.id,
+            request: message.request.clone(),
+            decision: message.decision.clone(),
+            plan: message.plan.clone(),
+            status: message.status,
+            status_reason: message.status_reason.clone(),
+            accepted_at: message.accepted_at,
+            due_at: message.due_at(),
+            hop: 0,
+            sent_via: None,
+            possible_duplicate: false,
+            attempts: Vec::new(),
+            timeline: vec![accepted],
+        }
+    }
+
     pub fn origin(&self) -> Origin {
         self.request.origin
     }

@@ -177,6 +177,8 @@ impl Orchestrator {
         }
         let message = self.prepare(asked, idempotency, now, None).await?;
         let (id, status, chosen) = (message.id, message.status, message.plan.is_some());
+        // Who does not wait is told what was accepted; nothing is read for that.
+        let at_once = (wait.is_zero() && status == Status::Queued).then(|| MessageRecord::queued(&message));
         let listener = self.bell.listen(id);
         failpoint::hit("accept.pre_begin");
         match self.store.accept(message).await? {
@@ -191,10 +193,10 @@ impl Orchestrator {
         }
         // A held message rings too: the worker that sleeps until the next due moment has to know of it.
         self.bell.ring_due();
-        let record = if status.is_settled() {
-            self.look(&tenant, id).await?
-        } else {
-            self.outcome(&tenant, id, &listener, &patience, true).await?
+        let record = match at_once {
+            Some(record) => record,
+            None if status.is_settled() => self.look(&tenant, id).await?,
+            None => self.outcome(&tenant, id, &listener, &patience, true).await?,
         };
         Ok(Submitted { record, replayed: false })
     }
@@ -319,9 +321,7 @@ impl Orchestrator {
         let known =
             self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
         let sent_lately = match policy.caps.binds(request.kind) {
-            true => {
-                self.store.sent_lately(&request.tenant, request.recipient.as_str(), request.kind, at).await?
-            }
+            true => self.store.sent_lately(&request.tenant, &request.recipient, request.kind, at).await?,
             false => SentLately::default(),
         };
         let history = self.store.history(&request.tenant, &request.recipient, at).await?;

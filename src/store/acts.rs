@@ -122,6 +122,7 @@ impl Operation for Doing {
     type Answer = Acted;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Acted, Fault> {
+        link.notes().message(self.id);
         let acted = self.done(link).await?;
         if acted == Acted::Done {
             let owner = link.row("SELECT tenant FROM messages WHERE id = $1", values![self.id]).await?;
@@ -222,6 +223,7 @@ pub(super) async fn cancel(
 ) -> Result<Option<Cancelled>, Fault> {
     let owner = tenant.map_or("", TenantId::as_str);
     let words = by.map(By::words);
+    link.notes().message(id);
     let sql = "UPDATE messages SET status = COALESCE(escalated_from, 'cancelled'), status_reason = NULL, \
                due_at = NULL, fence = fence + 1 WHERE id = $1 AND ($2 = '' OR tenant = $2) \
                AND (status IN ('queued', 'held', 'retrying') OR ($3 = 1 AND status = 'quarantined')) \

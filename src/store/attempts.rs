@@ -3,10 +3,13 @@
 //! Fences, leases, suppressions, limits, the bounds of attempts and "one open attempt" are conditions of the
 //! statements themselves, or read in the same transaction.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{
     Claimed, Due, Intent, IntentRecord, OpenAttempt, Result, Settled, StoreError,
+    counters::Labels,
     database::{Fault, Link, values},
     engagement,
     evidence::is_owned_by_another,
@@ -41,6 +44,7 @@ pub(super) struct RecordIntent {
     origin: Origin,
     fence: i64,
     hop: u16,
+    labels: Arc<Labels>,
     intent: IntentRecord,
 }
 
@@ -53,6 +57,7 @@ impl RecordIntent {
             origin: claimed.request.origin,
             fence: claimed.fence,
             hop: claimed.hop,
+            labels: Arc::clone(&claimed.labels),
             intent,
         }
     }
@@ -128,13 +133,14 @@ impl Operation for RecordIntent {
                    WHERE id = $1 AND fence = $2 AND status = 'sending' AND lease_until > $4 \
                    AND open_attempt IS NULL AND attempts - waived < $5 AND hop_attempts < $6 RETURNING attempts";
         let values = values![self.id, self.fence, intent.attempt, intent.at, ATTEMPTS_MAX, HOP_ATTEMPTS_MAX];
+        link.notes().nobody();
         let Some(row) = link.row(sql, values).await? else { return Ok(Intent::Lost) };
         let number = row.int(0)?;
         self.insert(link, number).await?;
         failpoint::hit("claim.intent_row");
         let (origin, day) = (self.origin.as_str(), day_text(intent.day));
-        spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0).await?;
-        link.tally().spent(self.id, intent.channel, &day, intent.cost.0);
+        spend(link, &self.tenant, origin, intent.channel, &day, intent.cost.0)?;
+        link.tally().spent_under(&self.labels, intent.channel, &day, intent.cost.0);
         Ok(Intent::Recorded(OpenAttempt { id: intent.attempt, number: rows::small(number)? }))
     }
 }
@@ -172,8 +178,9 @@ fn day_text(day: NaiveDate) -> String {
     day.format("%Y-%m-%d").to_string()
 }
 
-/// Adds to what a tenant spent on a day; `by` is negative where money is given back.
-pub(super) async fn spend(
+/// Adds to what a tenant spent on a day; `by` is negative where money is given back. Written with all of the
+/// transaction, before a budget is asked for and before the commit.
+pub(super) fn spend(
     link: &mut Link<'_>,
     tenant: &TenantId,
     origin: &str,
@@ -181,13 +188,22 @@ pub(super) async fn spend(
     day: &str,
     by: i64,
 ) -> Result<(), Fault> {
-    if by == 0 {
-        return Ok(());
+    if by != 0 {
+        let origin = Origin::parse(origin).ok_or_else(|| Fault::Corrupt("an origin".into()))?;
+        link.notes().spent(tenant, day, channel, origin, by);
     }
+    Ok(())
+}
+
+/// Writes what was spent since this was called last, in the order of the keys: two replicas that add to the same never
+/// wait for each other in a ring.
+pub(super) async fn write_spend(link: &mut Link<'_>) -> Result<(), Fault> {
     let sql = "INSERT INTO spend (tenant, day, channel, origin, micro_euros) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (tenant, day, channel, origin) \
                DO UPDATE SET micro_euros = spend.micro_euros + excluded.micro_euros";
-    link.run(sql, values![tenant, day, channel, origin, by]).await?;
+    for (tenant, day, channel, origin, by) in link.notes().unwritten_spend() {
+        link.run(sql, values![&tenant, day, channel, origin.as_str(), by]).await?;
+    }
     Ok(())
 }
 
@@ -233,6 +249,7 @@ impl Ended {
 pub(super) struct Settle {
     id: MessageId,
     tenant: TenantId,
+    recipient: RecipientId,
     origin: Origin,
     fence: i64,
     attempt: AttemptId,
@@ -241,6 +258,7 @@ pub(super) struct Settle {
     waived: bool,
     /// It was asked for, not answered.
     looked_up: bool,
+    accepted_at: DateTime<Utc>,
     now: DateTime<Utc>,
 }
 
@@ -259,6 +277,7 @@ impl Settle {
         Ok(Self {
             id: claimed.id,
             tenant: claimed.request.tenant.clone(),
+            recipient: claimed.request.recipient.clone(),
             origin: claimed.request.origin,
             fence: claimed.fence,
             attempt,
@@ -266,6 +285,7 @@ impl Settle {
             ended,
             step: Step::new(claimed, next, channel, now),
             looked_up: claimed.due == Due::Settle,
+            accepted_at: claimed.accepted_at,
             now,
         })
     }
@@ -316,6 +336,7 @@ impl Operation for Settle {
                 }
             }
         }
+        link.notes().person(self.id, &self.tenant, self.recipient.as_str());
         let held = self.step.write(link, self.id, self.fence, Some(self.attempt), self.waived).await?;
         failpoint::hit("outcome.next_timer");
         let sql = "UPDATE attempts SET status = $3, finished_at = $4, provider_message_id = $5, error = $6, \
@@ -335,7 +356,7 @@ impl Operation for Settle {
         if let Some(row) = link.row(sql, values).await? {
             let channel = rows::channel(&row.text(0)?)?;
             let (origin, day) = (self.origin.as_str(), row.text(1)?);
-            spend(link, &self.tenant, origin, channel, &day, row.int(2)?).await?;
+            spend(link, &self.tenant, origin, channel, &day, row.int(2)?)?;
             link.tally().spent(self.id, channel, &day, row.int(2)?);
             link.tally().settled(self.id, channel, ended.status);
         }
@@ -346,14 +367,17 @@ impl Operation for Settle {
         if held {
             self.step.tell(link, self.id, self.now).await?;
         }
-        let handed_off = held && self.step.hands_off();
-        engagement::settled(link, self.id, handed_off, ended.provider_message_id.as_deref()).await?;
+        let taken = self.step.taken_by().filter(|_| held);
+        let taken = taken.map(|channel| (&self.tenant, channel, self.accepted_at));
+        engagement::settled(link, taken, ended.provider_message_id.as_deref()).await?;
         Ok(held.then_some(Settled::Done))
     }
 }
 
 pub(super) struct Advance {
     id: MessageId,
+    tenant: TenantId,
+    accepted_at: DateTime<Utc>,
     fence: i64,
     due: Due,
     step: Step,
@@ -365,7 +389,8 @@ impl Advance {
         // Without an attempt of its own, `Sent` means that the last one turned out to be accepted.
         let channel = claimed.last_attempt.as_ref().map(|attempt| attempt.channel);
         let step = Step::new(claimed, next, channel, now);
-        Self { id: claimed.id, fence: claimed.fence, due: claimed.due, step, now }
+        let (tenant, accepted_at) = (claimed.request.tenant.clone(), claimed.accepted_at);
+        Self { id: claimed.id, tenant, accepted_at, fence: claimed.fence, due: claimed.due, step, now }
     }
 }
 
@@ -379,7 +404,8 @@ impl Operation for Advance {
     async fn apply(&self, link: &mut Link<'_>) -> Result<bool, Fault> {
         if self.step.write(link, self.id, self.fence, None, false).await? {
             self.step.tell(link, self.id, self.now).await?;
-            engagement::settled(link, self.id, self.step.hands_off(), None).await?;
+            let taken = self.step.taken_by().map(|channel| (&self.tenant, channel, self.accepted_at));
+            engagement::settled(link, taken, None).await?;
             return Ok(true);
         }
         Ok(self.due == Due::Settle && look_again(link, self.id, self.fence, self.now).await?)

@@ -315,7 +315,8 @@ impl Operation for Finish {
             .collect();
         let head = "INSERT INTO broadcast_rows (broadcast, row, message, problem) VALUES ";
         // A twin that finished first said the same.
-        insert(link, head, " ON CONFLICT (broadcast, row) DO NOTHING", rows).await?;
+        let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+        insert(link, head, " ON CONFLICT (broadcast, row) DO NOTHING", &rows).await?;
         let sql = "UPDATE broadcasts SET accepted_at = COALESCE(accepted_at, $2) WHERE id = $1 \
                    RETURNING cancelled_at";
         let row = link.row(sql, values![self.id, self.now]).await?;
@@ -344,6 +345,7 @@ impl Operation for Cancel {
             cancelled.push(rows::parsed(row.text(0)?, MessageId::parse)?);
         }
         for id in &cancelled {
+            link.notes().message(*id);
             event(link, &id.to_string(), self.now, "cancelled", Some("its broadcast was cancelled")).await?;
         }
         Ok(cancelled)

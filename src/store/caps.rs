@@ -9,7 +9,11 @@ use super::{
     Result, SqlStore,
     database::{Fault, Row, values},
 };
-use crate::domain::{facts::SentLately, ids::TenantId, message::MessageKind};
+use crate::domain::{
+    facts::SentLately,
+    ids::{RecipientId, TenantId},
+    message::MessageKind,
+};
 
 const DAY: TimeDelta = TimeDelta::hours(24);
 const WEEK: TimeDelta = TimeDelta::days(7);
@@ -20,7 +24,7 @@ pub trait Caps: Send + Sync {
     async fn sent_lately(
         &self,
         tenant: &TenantId,
-        recipient: &str,
+        recipient: &RecipientId,
         kind: Option<MessageKind>,
         now: DateTime<Utc>,
     ) -> Result<SentLately>;
@@ -31,17 +35,21 @@ impl Caps for SqlStore {
     async fn sent_lately(
         &self,
         tenant: &TenantId,
-        recipient: &str,
+        recipient: &RecipientId,
         kind: Option<MessageKind>,
         now: DateTime<Utc>,
     ) -> Result<SentLately> {
+        let (day, week) = ((now - DAY).timestamp_millis(), (now - WEEK).timestamp_millis());
+        if let Some(sent) = self.person(tenant, recipient, now, |who| who.lately(kind, day, week)).await? {
+            return Ok(sent);
+        }
         let mut reader = self.reader().await?;
         let sql = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN accepted_at > $5 THEN 1 ELSE 0 END), 0), \
                    COALESCE(SUM(CASE WHEN kind = $3 THEN 1 ELSE 0 END), 0), \
                    COALESCE(SUM(CASE WHEN kind = $3 AND accepted_at > $5 THEN 1 ELSE 0 END), 0) \
                    FROM messages WHERE tenant = $1 AND recipient = $2 AND accepted_at > $4 \
                    AND status NOT IN ('failed', 'expired', 'skipped', 'cancelled', 'quarantined')";
-        let values = values![tenant, recipient, word(kind), now - WEEK, now - DAY];
+        let values = values![tenant, recipient.as_str(), word(kind), now - WEEK, now - DAY];
         Ok(sent(reader.link().row(sql, values).await?)?)
     }
 }

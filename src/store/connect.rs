@@ -3,16 +3,21 @@
 //! A session begins, commits and rolls back; what happens in between is not its affair. It never retries a
 //! transaction: only a connection that was found dead before anything was begun is made again.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool, pool::PoolConnection,
-    postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+    Connection as _, PgConnection, PgPool, SqlitePool, pool::PoolConnection, postgres::PgConnectOptions,
 };
 
 use super::{
     StoreError,
+    checkpoint::Log,
     database::{Fault, Link, values},
+    sqlite::{Cell, Direct, NONE},
 };
 
 /// How long a database may take to answer a new connection.
@@ -20,14 +25,20 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// The writer's connection.
 pub(super) enum Session {
-    Sqlite(SqliteConnection),
+    Sqlite(Direct),
     /// None while the server is out of reach.
     Postgres(Box<PgConnectOptions>, Option<PgConnection>),
 }
 
 impl Session {
-    pub(super) async fn sqlite(options: &SqliteConnectOptions) -> Result<Self, Fault> {
-        Ok(Session::Sqlite(SqliteConnection::connect_with(options).await?))
+    /// Opens the file for its one writer: a commit waits for the disk, what is deleted is overwritten.
+    pub(super) fn sqlite(path: &Path, log_pages: u32) -> Result<Self, Fault> {
+        let mut direct = Direct::open(path)?;
+        direct.script(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA wal_autocheckpoint = {log_pages}; PRAGMA secure_delete = ON; PRAGMA cache_size = -65536"
+        ))?;
+        Ok(Session::Sqlite(direct))
     }
 
     pub(super) async fn postgres(options: PgConnectOptions) -> Result<Self, Fault> {
@@ -42,7 +53,7 @@ impl Session {
     /// The connection, where there is one.
     pub(super) fn link(&mut self) -> Option<Link<'_>> {
         match self {
-            Session::Sqlite(c) => Some(Link::sqlite(c)),
+            Session::Sqlite(c) => Some(Link::direct(c)),
             Session::Postgres(_, c) => c.as_mut().map(Link::postgres),
         }
     }
@@ -50,7 +61,7 @@ impl Session {
     /// Begins a transaction that will write, on a new connection where the old one is dead.
     pub(super) async fn begin(&mut self) -> Result<(), Fault> {
         match self {
-            Session::Sqlite(c) => Link::sqlite(c).script("BEGIN IMMEDIATE").await,
+            Session::Sqlite(c) => Ok(c.run("BEGIN IMMEDIATE", NONE).map(drop)?),
             Session::Postgres(options, connection) => {
                 if let Some(c) = connection.as_mut()
                     && Link::postgres(c).script("BEGIN").await.is_ok()
@@ -66,10 +77,28 @@ impl Session {
         }
     }
 
+    /// A number that changes when another connection than this one has committed; none where several writers are meant
+    /// to. For inside a transaction, when nobody else can.
+    pub(super) fn others_commits(&mut self) -> Result<Option<i64>, Fault> {
+        let Session::Sqlite(c) = self else { return Ok(None) };
+        match c.rows("PRAGMA data_version", NONE)?.first().and_then(|row| row.first()) {
+            Some(Cell::Int(number)) => Ok(Some(*number)),
+            _ => Err(Fault::Corrupt("a version of the data".into())),
+        }
+    }
+
     pub(super) async fn commit(&mut self) -> Result<(), Fault> {
-        match self.link() {
-            Some(mut link) => link.script("COMMIT").await,
-            None => Err(Fault::Sql(sqlx::Error::PoolClosed)),
+        match self {
+            Session::Sqlite(c) => Ok(c.run("COMMIT", NONE).map(drop)?),
+            Session::Postgres(_, Some(c)) => Link::postgres(c).script("COMMIT").await,
+            Session::Postgres(_, None) => Err(Fault::Sql(sqlx::Error::PoolClosed)),
+        }
+    }
+
+    /// Between two commits: the embedded database's log is folded in where it is long.
+    pub(super) fn fold(&mut self, log: &Log) {
+        if let Session::Sqlite(c) = self {
+            log.fold(c);
         }
     }
 
@@ -95,7 +124,8 @@ impl Session {
     /// Says goodbye; SQLite folds its log into the file.
     pub(super) async fn close(self) {
         let _ = match self {
-            Session::Sqlite(c) => c.close().await,
+            // Dropped, which closes it.
+            Session::Sqlite(_) => Ok(()),
             Session::Postgres(_, Some(c)) => c.close().await,
             Session::Postgres(_, None) => Ok(()),
         };
@@ -121,12 +151,52 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
 /// Connections that only read.
 #[derive(Clone)]
 pub(super) enum Readers {
-    Sqlite(SqlitePool),
+    Sqlite(SqlitePool, Arc<Beside>),
     Postgres(PgPool),
+}
+
+/// Connections of an embedded database that are read on the thread that asks.
+pub(super) struct Beside {
+    path: PathBuf,
+    /// Those that nobody uses now.
+    idle: Mutex<Vec<Direct>>,
+}
+
+/// The most of them that are kept open.
+const IDLE_MAX: usize = 8;
+
+/// One of them, until it is dropped.
+pub(super) struct Lent {
+    direct: Option<Direct>,
+    to: Arc<Beside>,
+}
+
+impl Beside {
+    fn lend(self: &Arc<Self>) -> Result<Lent, Fault> {
+        let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let direct = match idle {
+            Some(direct) => direct,
+            None => {
+                let mut direct = Direct::open(&self.path)?;
+                direct.script("PRAGMA query_only = ON; PRAGMA cache_size = -8192")?;
+                direct
+            }
+        };
+        Ok(Lent { direct: Some(direct), to: Arc::clone(self) })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut idle = self.to.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        idle.extend(self.direct.take());
+        idle.truncate(IDLE_MAX);
+    }
 }
 
 /// One of them, for a while.
 pub(super) enum Reader {
+    Direct(Lent),
     Sqlite(PoolConnection<sqlx::Sqlite>),
     Postgres(PoolConnection<sqlx::Postgres>),
 }
@@ -134,15 +204,31 @@ pub(super) enum Reader {
 impl Readers {
     pub(super) async fn take(&self) -> Result<Reader, StoreError> {
         let taken = match self {
-            Readers::Sqlite(pool) => pool.acquire().await.map(Reader::Sqlite),
+            Readers::Sqlite(pool, _) => pool.acquire().await.map(Reader::Sqlite),
             Readers::Postgres(pool) => pool.acquire().await.map(Reader::Postgres),
         };
         taken.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
+    /// One for short readings by key: an embedded database is read in place, which takes less time than to hand the
+    /// statement to another thread, and must not take longer.
+    pub(super) async fn near(&self) -> Result<Reader, StoreError> {
+        match self {
+            Readers::Sqlite(_, beside) => Ok(Reader::Direct(beside.lend()?)),
+            Readers::Postgres(_) => self.take().await,
+        }
+    }
+
+    pub(super) fn sqlite(pool: SqlitePool, path: PathBuf) -> Self {
+        Readers::Sqlite(pool, Arc::new(Beside { path, idle: Mutex::default() }))
+    }
+
     pub(super) async fn close(&self) {
         match self {
-            Readers::Sqlite(pool) => pool.close().await,
+            Readers::Sqlite(pool, beside) => {
+                pool.close().await;
+                beside.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+            }
             Readers::Postgres(pool) => pool.close().await,
         }
     }
@@ -151,6 +237,7 @@ impl Readers {
 impl Reader {
     pub(super) fn link(&mut self) -> Link<'_> {
         match self {
+            Reader::Direct(lent) => Link::direct(lent.direct.as_mut().expect("there until it is dropped")),
             Reader::Sqlite(c) => Link::sqlite(c),
             Reader::Postgres(c) => Link::postgres(c),
         }

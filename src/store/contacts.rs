@@ -12,6 +12,7 @@ use super::{
     database::{Fault, Link, placeholders, values},
     engagement::Deed,
     queue::event,
+    recall::Known,
     refusals::{BLOCKED_DRIVER, Entry, Refusal, lock_address},
     rows,
     writer::Operation,
@@ -124,6 +125,21 @@ impl Contacts for SqlStore {
         if known.is_empty() {
             return Ok(found);
         }
+        let mut tickets = Vec::new();
+        if let Some(recall) = &self.recall {
+            for (channel, address) in addresses.iter() {
+                let Some(address) = address else { continue };
+                let key = (tenant.clone(), channel, address.as_str().to_owned());
+                match recall.opt_in(&key) {
+                    Known::Yes(yes) => found[channel] = yes.then_some(true),
+                    Known::Ask(ticket) => tickets.push((key, Some(ticket))),
+                    Known::No => tickets.push((key, None)),
+                }
+            }
+            if tickets.is_empty() {
+                return Ok(found);
+            }
+        }
         let sql = format!(
             "SELECT address, channel FROM contacts WHERE tenant = $1 AND opted_in_at IS NOT NULL \
              AND address IN ({})",
@@ -131,11 +147,17 @@ impl Contacts for SqlStore {
         );
         let mut values = values![tenant];
         values.extend(known.into_iter().map(Into::into));
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         for row in reader.link().rows(sqlx::AssertSqlSafe(sql), values).await? {
             let (address, channel) = (row.text(0)?, rows::channel(&row.text(1)?)?);
             if addresses[channel].as_ref().is_some_and(|a| a.as_str() == address) {
                 found[channel] = Some(true);
+            }
+        }
+        for (key, ticket) in tickets {
+            if let (Some(recall), Some(ticket)) = (&self.recall, ticket) {
+                let yes = found[key.1].is_some();
+                recall.keep_opt_in(key, yes, ticket);
             }
         }
         Ok(found)
@@ -252,6 +274,7 @@ impl Hear {
             opted_in,
         ];
         link.run(sql, values).await?;
+        link.notes().opt_in(&self.from.tenant, self.said.channel, &self.address);
         Ok(())
     }
 

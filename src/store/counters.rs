@@ -137,6 +137,13 @@ impl Tally {
         }
     }
 
+    /// The same where it is at hand what the message is counted under.
+    pub(super) fn spent_under(&mut self, labels: &Labels, channel: Channel, day: &str, by: i64) {
+        if !labels.day.is_empty() {
+            self.add(&Labels { day: day.to_owned(), ..labels.clone() }, Some(channel), COST, by);
+        }
+    }
+
     fn add(&mut self, labels: &Labels, channel: Option<Channel>, counter: &str, by: i64) {
         if labels.day.is_empty() || by == 0 {
             return;
@@ -344,6 +351,7 @@ async fn add_sums(link: &mut Link<'_>, sums: BTreeMap<Place, i64>) -> Result<(),
                 VALUES ";
     let tail = " ON CONFLICT (tenant, day, channel, kind, template, campaign, variant, counter) \
                 DO UPDATE SET value = counters.value + excluded.value";
-    insert(link, head, tail, rows).await?;
+    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    insert(link, head, tail, &rows).await?;
     Ok(())
 }

@@ -4,9 +4,16 @@
 //! `BIGINT` and nothing else. This file knows no table, begins no transaction and retries nothing.
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Row as _, SqlSafeStr, SqliteConnection, postgres::PgRow, sqlite::SqliteRow,
+};
 
-use super::{StoreError, counters::Tally};
+use super::{
+    StoreError,
+    counters::Tally,
+    recall::Notes,
+    sqlite::{Cell, Direct, Refused},
+};
 use crate::domain::{
     channel::Channel,
     delivery::Status,
@@ -18,6 +25,7 @@ use crate::domain::{
 #[derive(Debug)]
 pub(super) enum Fault {
     Sql(sqlx::Error),
+    Sqlite(Refused),
     /// What is kept does not read back.
     Corrupt(String),
 }
@@ -28,6 +36,12 @@ impl From<sqlx::Error> for Fault {
     }
 }
 
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Fault::Sqlite(refused)
+    }
+}
+
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
@@ -35,6 +49,7 @@ impl From<Fault> for StoreError {
                 StoreError::Corrupt(format!("column {index}: {source}"))
             }
             Fault::Sql(error) => StoreError::Unavailable(error.to_string()),
+            Fault::Sqlite(refused) => StoreError::Unavailable(format!("the database refused: {refused}")),
             Fault::Corrupt(what) => StoreError::Corrupt(what),
         }
     }
@@ -89,6 +104,7 @@ pub(super) use values;
 
 /// One row of an answer.
 pub(super) enum Row {
+    Direct(Vec<Cell>),
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
@@ -96,6 +112,10 @@ pub(super) enum Row {
 impl Row {
     pub(super) fn text(&self, at: usize) -> Result<String, Fault> {
         Ok(match self {
+            Row::Direct(cells) => match cells.get(at) {
+                Some(Cell::Text(text)) => text.clone(),
+                _ => return Err(unlike(at)),
+            },
             Row::Sqlite(row) => row.try_get(at)?,
             Row::Postgres(row) => row.try_get(at)?,
         })
@@ -103,6 +123,11 @@ impl Row {
 
     pub(super) fn maybe_text(&self, at: usize) -> Result<Option<String>, Fault> {
         Ok(match self {
+            Row::Direct(cells) => match cells.get(at) {
+                Some(Cell::Text(text)) => Some(text.clone()),
+                Some(Cell::Null) => None,
+                _ => return Err(unlike(at)),
+            },
             Row::Sqlite(row) => row.try_get(at)?,
             Row::Postgres(row) => row.try_get(at)?,
         })
@@ -110,6 +135,10 @@ impl Row {
 
     pub(super) fn int(&self, at: usize) -> Result<i64, Fault> {
         Ok(match self {
+            Row::Direct(cells) => match cells.get(at) {
+                Some(Cell::Int(number)) => *number,
+                _ => return Err(unlike(at)),
+            },
             Row::Sqlite(row) => row.try_get(at)?,
             Row::Postgres(row) => row.try_get(at)?,
         })
@@ -117,19 +146,31 @@ impl Row {
 
     pub(super) fn maybe_int(&self, at: usize) -> Result<Option<i64>, Fault> {
         Ok(match self {
+            Row::Direct(cells) => match cells.get(at) {
+                Some(Cell::Int(number)) => Some(*number),
+                Some(Cell::Null) => None,
+                _ => return Err(unlike(at)),
+            },
             Row::Sqlite(row) => row.try_get(at)?,
             Row::Postgres(row) => row.try_get(at)?,
         })
     }
 }
 
+fn unlike(at: usize) -> Fault {
+    Fault::Corrupt(format!("column {at} is not of its kind"))
+}
+
 /// A connection of either kind, borrowed, with what is to be counted before it commits.
 pub(super) struct Link<'c> {
     connection: Connection<'c>,
     tally: Tally,
+    notes: Notes,
 }
 
 enum Connection<'c> {
+    /// On this thread.
+    Direct(&'c mut Direct),
     Sqlite(&'c mut SqliteConnection),
     Postgres(&'c mut PgConnection),
 }
@@ -149,17 +190,30 @@ macro_rules! bound {
 }
 
 impl<'c> Link<'c> {
+    pub(super) fn direct(connection: &'c mut Direct) -> Self {
+        Self::over(Connection::Direct(connection))
+    }
+
     pub(super) fn sqlite(connection: &'c mut SqliteConnection) -> Self {
-        Self { connection: Connection::Sqlite(connection), tally: Tally::default() }
+        Self::over(Connection::Sqlite(connection))
     }
 
     pub(super) fn postgres(connection: &'c mut PgConnection) -> Self {
-        Self { connection: Connection::Postgres(connection), tally: Tally::default() }
+        Self::over(Connection::Postgres(connection))
+    }
+
+    fn over(connection: Connection<'c>) -> Self {
+        Self { connection, tally: Tally::default(), notes: Notes::default() }
     }
 
     /// What this transaction counts; the writer writes it down before the commit.
     pub(super) fn tally(&mut self) -> &mut Tally {
         &mut self.tally
+    }
+
+    /// What this transaction changes of what decisions are made from.
+    pub(super) fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     /// Whether statements may lock rows for themselves (`FOR UPDATE SKIP LOCKED`): only PostgreSQL has more than
@@ -170,16 +224,29 @@ impl<'c> Link<'c> {
 
     /// Every row of the answer.
     pub(super) async fn rows(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<Vec<Row>, Fault> {
-        Ok(match &mut self.connection {
+        let sql = sql.into_sql_str();
+        let rows: Vec<Row> = match &mut self.connection {
+            Connection::Direct(c) => c.rows(sql.as_str(), &values)?.into_iter().map(Row::Direct).collect(),
             Connection::Sqlite(c) => {
-                let rows = bound!(sql, values).fetch_all(&mut **c).await?;
+                let rows = bound!(sql.clone(), values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
             Connection::Postgres(c) => {
-                let rows = bound!(sql, values).fetch_all(&mut **c).await?;
+                let rows = bound!(sql.clone(), values).fetch_all(&mut **c).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
-        })
+        };
+        self.notes.changed(sql.as_str(), rows.len());
+        Ok(rows)
+    }
+
+    /// The same with values that are only lent, for rows that may have to be written again.
+    pub(super) async fn lent(&mut self, sql: &str, values: &[&Value]) -> Result<Vec<Row>, Fault> {
+        self.notes.changed(sql, 1);
+        if let Connection::Direct(c) = &mut self.connection {
+            return Ok(c.rows(sql, values)?.into_iter().map(Row::Direct).collect());
+        }
+        self.rows(AssertSqlSafe(sql.to_owned()), values.iter().map(|value| (*value).clone()).collect()).await
     }
 
     /// The first row of the answer, where there is one.
@@ -193,15 +260,20 @@ impl<'c> Link<'c> {
 
     /// How many rows the statement changed.
     pub(super) async fn run(&mut self, sql: impl SqlSafeStr, values: Vec<Value>) -> Result<u64, Fault> {
-        Ok(match &mut self.connection {
-            Connection::Sqlite(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
-            Connection::Postgres(c) => bound!(sql, values).execute(&mut **c).await?.rows_affected(),
-        })
+        let sql = sql.into_sql_str();
+        let changed = match &mut self.connection {
+            Connection::Direct(c) => c.run(sql.as_str(), &values)?,
+            Connection::Sqlite(c) => bound!(sql.clone(), values).execute(&mut **c).await?.rows_affected(),
+            Connection::Postgres(c) => bound!(sql.clone(), values).execute(&mut **c).await?.rows_affected(),
+        };
+        self.notes.changed(sql.as_str(), usize::try_from(changed).unwrap_or(usize::MAX));
+        Ok(changed)
     }
 
     /// Statements without values, several if need be.
     pub(super) async fn script(&mut self, sql: impl SqlSafeStr) -> Result<(), Fault> {
         match &mut self.connection {
+            Connection::Direct(c) => c.script(sql.into_sql_str().as_str())?,
             Connection::Sqlite(c) => {
                 sqlx::raw_sql(sql).execute(&mut **c).await?;
             }

@@ -8,17 +8,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     Result, SqlStore,
-    database::{Fault, Link, values},
+    database::{Fault, Link, Row, values},
     queue::event,
+    recall::{Known, Person, Rates, Sent},
     refusals::{Refusal, lock_address},
     rows,
     writer::Operation,
 };
 use crate::domain::{
     channel::{Channel, PerChannel},
+    delivery::Status,
     facts::EngagementHistory,
     figures::Mark,
     ids::{MessageId, RecipientId, TenantId},
+    message::MessageKind,
     receipt::EngagementEvent,
 };
 
@@ -81,6 +84,11 @@ impl Engagement for SqlStore {
         now: DateTime<Utc>,
     ) -> Result<PerChannel<Option<EngagementHistory>>> {
         let since = now - TimeDelta::days(HISTORY_DAYS);
+        let millis = since.timestamp_millis();
+        if let Some(mut found) = self.person(tenant, recipient, now, |who| who.history(millis)).await? {
+            self.averages(tenant, &mut found, since).await?;
+            return Ok(found);
+        }
         let mut found = PerChannel::default();
         let mut reader = self.reader().await?;
         let mut link = reader.link();
@@ -93,19 +101,107 @@ impl Engagement for SqlStore {
             let (received, engaged) = (count(row.int(1)?), count(row.int(2)?));
             found[channel] = Some(EngagementHistory { received, engaged, average: 0.0 });
         }
-        if found.iter().all(|(_, known)| known.is_none()) {
-            return Ok(found);
-        }
-        let sql = "SELECT channel, CAST(SUM(received) AS BIGINT), CAST(SUM(engaged) AS BIGINT) \
-                   FROM engagement_rates WHERE tenant = $1 AND month >= $2 GROUP BY channel";
-        for row in link.rows(sql, values![tenant, month(since)]).await? {
-            if let Some(known) = &mut found[rows::channel(&row.text(0)?)?] {
-                let (received, engaged) = (row.int(1)?.max(1), row.int(2)?.max(0));
-                known.average = (engaged as f64 / received as f64).min(1.0);
-            }
-        }
+        drop(reader);
+        self.averages(tenant, &mut found, since).await?;
         Ok(found)
     }
+}
+
+impl SqlStore {
+    /// Puts the tenant's own rates beside a person's history, where there is any.
+    async fn averages(
+        &self,
+        tenant: &TenantId,
+        found: &mut PerChannel<Option<EngagementHistory>>,
+        since: DateTime<Utc>,
+    ) -> Result<()> {
+        if found.iter().all(|(_, known)| known.is_none()) {
+            return Ok(());
+        }
+        let since = month(since);
+        let averages = |rates: &Rates| PerChannel::from_fn(|channel| rates.average(channel, &since));
+        let known = match &self.recall {
+            Some(recall) => recall.rates(tenant, averages),
+            None => Known::No,
+        };
+        let averages = match known {
+            Known::Yes(averages) => averages,
+            Known::Ask(_) | Known::No => {
+                let rates = rates(&mut self.near().await?.link(), tenant).await?;
+                let answer = averages(&rates);
+                if let (Some(recall), Known::Ask(ticket)) = (&self.recall, known) {
+                    recall.keep_rates(tenant, rates, ticket);
+                }
+                answer
+            }
+        };
+        for channel in Channel::ALL {
+            if let Some(known) = &mut found[channel] {
+                known.average = averages[channel];
+            }
+        }
+        Ok(())
+    }
+
+    /// What `with` makes of what was sent to a person lately: out of memory, or of one reading that is kept then. None
+    /// where it is to be asked of the tables: with other writers beside this one, of a time long gone, or for somebody
+    /// who was written to so often that it is not kept.
+    pub(super) async fn person<R>(
+        &self,
+        tenant: &TenantId,
+        recipient: &RecipientId,
+        now: DateTime<Utc>,
+        with: impl Fn(&Person) -> Option<R>,
+    ) -> Result<Option<R>> {
+        let Some(recall) = &self.recall else { return Ok(None) };
+        let who = (tenant.clone(), recipient.as_str().to_owned());
+        let ticket = match recall.person(&who, &with) {
+            Known::Yes(answer) => return Ok(Some(answer)),
+            Known::No => return Ok(None),
+            Known::Ask(ticket) => ticket,
+        };
+        // A little more than is asked for: the next one who asks may have looked at the clock before.
+        let since = now - TimeDelta::days(HISTORY_DAYS) - TimeDelta::hours(1);
+        let sql = "SELECT accepted_at, kind, status, sent_via, engaged FROM messages \
+                   WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 ORDER BY id DESC LIMIT $4";
+        let values = values![tenant, recipient.as_str(), since, HISTORY_MESSAGES + 1];
+        let found = self.near().await?.link().rows(sql, values).await?;
+        if found.len() > HISTORY_MESSAGES as usize {
+            return Ok(None);
+        }
+        let sent = found.iter().map(sent).collect::<Result<_, Fault>>()?;
+        let person = Person::new(since.timestamp_millis(), sent);
+        let answer = with(&person);
+        recall.keep_person(who, person, ticket);
+        Ok(answer)
+    }
+}
+
+/// A message as caps and history see it (`caps.rs`, `history`).
+fn sent(row: &Row) -> Result<Sent, Fault> {
+    let status = rows::status(&row.text(2)?)?;
+    let taken = matches!(status, Status::Sent | Status::Delivered);
+    let via = row.maybe_text(3)?.filter(|_| taken);
+    Ok(Sent {
+        at: row.int(0)?,
+        kind: MessageKind::parse(&row.text(1)?),
+        counts: !matches!(
+            status,
+            Status::Failed | Status::Expired | Status::Skipped | Status::Cancelled | Status::Quarantined
+        ),
+        via: via.map(|word| rows::channel(&word)).transpose()?,
+        engaged: row.int(4)? != 0,
+    })
+}
+
+/// How the tenant's recipients answer, by channel and month.
+async fn rates(link: &mut Link<'_>, tenant: &TenantId) -> Result<Rates, Fault> {
+    let sql = "SELECT channel, month, received, engaged FROM engagement_rates WHERE tenant = $1";
+    let mut rates = Rates::default();
+    for row in link.rows(sql, values![tenant]).await? {
+        rates.add(rows::channel(&row.text(0)?)?, &row.text(1)?, (row.int(2)?, row.int(3)?));
+    }
+    Ok(rates)
 }
 
 fn count(number: i64) -> u32 {
@@ -118,38 +214,41 @@ fn month(at: DateTime<Utc>) -> String {
     at.format("%Y-%m").to_string()
 }
 
-/// A message was handed off (1), turned out not to have arrived (-1), or was engaged with for the first time.
-pub(super) async fn rate(
+/// A message was handed off (1), turned out not to have arrived (-1), or was engaged with for the first time. Written
+/// with all others of the transaction, just before it commits.
+pub(super) fn rate(
     link: &mut Link<'_>,
     tenant: &TenantId,
     channel: Channel,
     accepted_at: DateTime<Utc>,
     received: i64,
     engaged: i64,
-) -> Result<(), Fault> {
+) {
+    link.notes().rated(tenant, channel, &month(accepted_at), received, engaged);
+}
+
+/// Adds up what the transaction's operations noted: one row for each tenant, channel and month, in their order, so that
+/// two replicas never wait for each other in a ring.
+pub(super) async fn write_rates(link: &mut Link<'_>) -> Result<(), Fault> {
     let sql = "INSERT INTO engagement_rates (tenant, channel, month, received, engaged) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (tenant, channel, month) DO UPDATE SET \
                received = engagement_rates.received + excluded.received, \
                engaged = engagement_rates.engaged + excluded.engaged";
-    link.run(sql, values![tenant, channel, month(accepted_at), received, engaged]).await?;
+    for (tenant, channel, month, (received, engaged)) in link.notes().rates() {
+        link.run(sql, values![&tenant, channel, month, received, engaged]).await?;
+    }
     Ok(())
 }
 
-/// What goes with the outcome of an attempt: the tenant's rate, and the receipts that came before this name for it was
-/// known.
+/// What goes with the outcome of an attempt: the tenant's rate where a channel took the message just now, and the
+/// receipts that came before this name for it was known.
 pub(super) async fn settled(
     link: &mut Link<'_>,
-    id: MessageId,
-    handed_off: bool,
+    taken: Option<(&TenantId, Channel, DateTime<Utc>)>,
     reference: Option<&str>,
 ) -> Result<(), Fault> {
-    if handed_off {
-        let sql = "SELECT tenant, sent_via, accepted_at FROM messages WHERE id = $1 AND sent_via IS NOT NULL";
-        if let Some(row) = link.row(sql, values![id]).await? {
-            let tenant = rows::parsed(row.text(0)?, TenantId::parse)?;
-            let channel = rows::channel(&row.text(1)?)?;
-            rate(link, &tenant, channel, rows::instant(row.int(2)?)?, 1, 0).await?;
-        }
+    if let Some((tenant, channel, accepted_at)) = taken {
+        rate(link, tenant, channel, accepted_at, 1, 0);
     }
     match reference {
         Some(reference) => super::receipts::await_sweep(link, reference).await,
@@ -196,8 +295,9 @@ impl Deed {
             if !self.machine && engages(&self.name) {
                 let sql = "UPDATE messages SET engaged = 1 WHERE id = $1 AND engaged = 0";
                 let first = link.run(sql, values![self.message]).await? > 0;
+                link.notes().person(self.message, &tenant, &row.text(1)?);
                 if let (true, Some(channel)) = (first, channel) {
-                    rate(link, &tenant, channel, accepted_at, 0, 1).await?;
+                    rate(link, &tenant, channel, accepted_at, 0, 1);
                 }
             }
         }

@@ -69,7 +69,7 @@ pub(super) async fn adopt(
     link.tally().settled(message, channel, AttemptStatus::Accepted);
     if let (Some(cost), Some(before)) = (cost, before) {
         let tenant = rows::parsed(row.text(4)?, TenantId::parse)?;
-        spend(link, &tenant, &row.text(5)?, channel, &changed.text(0)?, cost - before).await?;
+        spend(link, &tenant, &row.text(5)?, channel, &changed.text(0)?, cost - before)?;
         link.tally().spent(message, channel, &changed.text(0)?, cost - before);
     }
     if row.int(1)? != row.int(6)? {
@@ -84,6 +84,7 @@ pub(super) async fn adopt(
                fence = fence + 1, lease_owner = NULL, lease_until = NULL \
                WHERE id = $1 AND open_attempt IS NULL AND hop = $4 \
                AND status IN ('unknown', 'retrying', 'sending', 'held', 'queued', 'unresolved')";
+    link.notes().message(message);
     let held = link.run(sql, values![message, due, channel, hop]).await? > 0;
     Ok(if held { Adopted::Sent } else { Adopted::AttemptOnly })
 }

@@ -10,7 +10,6 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::AssertSqlSafe;
 
 use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
@@ -24,7 +23,7 @@ use crate::{
         channel::Channel,
         delivery::{NewMessage, Status},
         figures::Mark,
-        ids::{IdempotencyKey, MessageId, TenantId},
+        ids::{IdempotencyKey, MessageId, RecipientId, TenantId},
     },
     failpoint,
 };
@@ -32,7 +31,7 @@ use crate::{
 /// How long a key is kept (reliability.md P3).
 pub(super) const KEY_DAYS: i64 = 7;
 
-/// How many rows one statement inserts at most, and the smaller sizes for what is left over: few sizes, so that
+/// How many rows one statement to a server inserts at most, and the smaller sizes for what is left over: few sizes, so that
 /// every statement is prepared once.
 const CHUNKS: [usize; 4] = [32, 8, 2, 1];
 
@@ -40,6 +39,7 @@ const CHUNKS: [usize; 4] = [32, 8, 2, 1];
 pub(super) struct Offer {
     id: MessageId,
     tenant: TenantId,
+    recipient: RecipientId,
     key: Option<(IdempotencyKey, String)>,
     accepted_at: DateTime<Utc>,
     /// The values of its row in `messages`, `bodies` and, unless it is simply queued, `events`.
@@ -60,6 +60,7 @@ impl Offer {
         Ok(Self {
             id,
             tenant: message.request.tenant.clone(),
+            recipient: message.request.recipient.clone(),
             key: message.idempotency.as_ref().map(|(key, hash)| (key.clone(), rows::to_hex(hash))),
             accepted_at: message.accepted_at,
             message: rows::message_values(message),
@@ -88,7 +89,10 @@ impl Intake for SqlStore {
         key: &IdempotencyKey,
         now: DateTime<Utc>,
     ) -> Result<Option<(MessageId, [u8; 32])>> {
-        let mut reader = self.reader().await?;
+        if self.recall.as_ref().is_some_and(|recall| recall.never_used(tenant, key.as_str())) {
+            return Ok(None);
+        }
+        let mut reader = self.near().await?;
         let sql = "SELECT message_id, body_hash FROM idempotency_keys \
                    WHERE tenant = $1 AND key = $2 AND expires_at > $3";
         let row = reader.link().row(sql, values![tenant, key.as_str(), now]).await?;
@@ -135,6 +139,7 @@ async fn claim_keys(
         let offer = offers[*at];
         if let Some((key, hash)) = &offer.key {
             let expires = offer.accepted_at + TimeDelta::days(KEY_DAYS);
+            link.notes().key(&offer.tenant, key);
             rows.push(values![
                 &offer.tenant,
                 key.as_str(),
@@ -152,7 +157,8 @@ async fn claim_keys(
                 expires_at = excluded.expires_at \
                 WHERE idempotency_keys.expires_at <= excluded.created_at RETURNING message_id";
     let mut taken = HashSet::new();
-    for row in insert(link, head, tail, rows).await? {
+    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    for row in insert(link, head, tail, &rows).await? {
         taken.insert(row.text(0)?);
     }
     let mut known = HashMap::new();
@@ -180,35 +186,45 @@ async fn holder(
 
 async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault> {
     let head = format!("INSERT INTO messages ({}) VALUES ", rows::NEW_MESSAGE_COLUMNS);
-    insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
+    let rows: Vec<&[Value]> = offers.iter().map(|offer| &offer.message[..]).collect();
+    insert(link, &head, "", &rows).await?;
     // The row holds its first timer as well.
     failpoint::hit("accept.row");
     let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
-    insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
+    let rows: Vec<&[Value]> = offers.iter().map(|offer| &offer.body[..]).collect();
+    insert(link, head, "", &rows).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
-    insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
+    let rows: Vec<&[Value]> = offers.iter().filter_map(|offer| offer.event.as_deref()).collect();
+    insert(link, head, "", &rows).await?;
     for offer in offers {
         link.tally().accepted(&offer.labels, offer.chosen, offer.ended);
+        link.notes().person(offer.id, &offer.tenant, offer.recipient.as_str());
     }
     failpoint::hit("accept.timer");
     Ok(())
 }
 
-/// Inserts rows of equal width, many in a statement, and gives what the statements return.
+/// Inserts rows of equal width and gives what the statements return. Many in a statement where each one is a way to a
+/// server and back; the embedded database takes them one by one as fast, by a text that stays short.
 pub(super) async fn insert(
     link: &mut Link<'_>,
     head: &str,
     tail: &str,
-    mut rows: Vec<Vec<Value>>,
+    rows: &[&[Value]],
 ) -> Result<Vec<super::database::Row>, Fault> {
-    let mut answer = Vec::new();
-    while let Some(width) = rows.first().map(Vec::len) {
-        let count = CHUNKS.into_iter().find(|size| *size <= rows.len()).unwrap_or(1);
-        let groups: Vec<String> =
-            (0..count).map(|n| format!("({})", placeholders(n * width + 1, width))).collect();
-        let sql = format!("{head}{}{tail}", groups.join(", "));
-        let values = rows.drain(..count).flatten().collect();
-        answer.extend(link.rows(AssertSqlSafe(sql), values).await?);
+    let sizes: &[usize] = if link.locks_rows() { &CHUNKS } else { &[1] };
+    let (mut answer, mut left, mut text) = (Vec::new(), rows, (0, String::new()));
+    while let Some(width) = left.first().map(|row| row.len()) {
+        let count = sizes.iter().copied().find(|size| *size <= left.len()).unwrap_or(1);
+        if text.0 != count {
+            let groups: Vec<String> =
+                (0..count).map(|n| format!("({})", placeholders(n * width + 1, width))).collect();
+            text = (count, format!("{head}{}{tail}", groups.join(", ")));
+        }
+        let (now, later) = left.split_at(count);
+        let values: Vec<&Value> = now.iter().flat_map(|row| row.iter()).collect();
+        answer.extend(link.lent(&text.1, &values).await?);
+        left = later;
     }
     Ok(answer)
 }

@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Keys, Knowledge, KnownFacts, PolicyVersions, Result, SqlStore, StoredKey,
     database::{Fault, Link, Row, values},
+    recall::{Known, Month},
     refusals::{self, Asked},
     rows,
     writer::Operation,
@@ -19,7 +20,6 @@ use crate::domain::{
     facts::Spend,
     ids::{PolicyVersion, TenantId},
     message::Origin,
-    money::MicroEuros,
 };
 
 #[async_trait]
@@ -32,61 +32,70 @@ impl Knowledge for SqlStore {
         origin: Origin,
         day: NaiveDate,
     ) -> Result<KnownFacts> {
-        let mut reader = self.reader().await?;
-        let mut link = reader.link();
         Ok(KnownFacts {
-            suppressed: suppressed(&mut link, tenant, addresses, senders).await?,
-            spend: spent(&mut link, tenant, origin, day).await?,
+            suppressed: self.suppressed(tenant, addresses, senders).await?,
+            spend: self.spent(tenant, origin, day).await?,
         })
     }
 }
 
-/// A driver is not known yet: what only it can tell is asked again when the intent is recorded.
-async fn suppressed(
-    link: &mut Link<'_>,
-    tenant: &TenantId,
-    addresses: &PerChannel<Option<Address>>,
-    senders: &PerChannel<Option<String>>,
-) -> Result<PerChannel<Option<String>>, Fault> {
-    let mut found = PerChannel::default();
-    for (channel, address) in addresses.iter() {
-        let Some(address) = address else { continue };
-        let sender = senders[channel].as_deref();
-        let asked = Asked { tenant, channel, address: address.as_str(), sender, driver: "" };
-        found[channel] = refusals::refusal(link, &asked).await?;
+impl SqlStore {
+    /// A driver is not known yet: what only it can tell is asked again when the intent is recorded.
+    async fn suppressed(
+        &self,
+        tenant: &TenantId,
+        addresses: &PerChannel<Option<Address>>,
+        senders: &PerChannel<Option<String>>,
+    ) -> Result<PerChannel<Option<String>>> {
+        let mut found = PerChannel::default();
+        let mut reader = None;
+        for (channel, address) in addresses.iter() {
+            let Some(address) = address.as_ref().map(Address::as_str) else { continue };
+            if self.recall.as_ref().is_some_and(|recall| recall.never_refused(channel, address)) {
+                continue;
+            }
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(self.near().await?),
+            };
+            let sender = senders[channel].as_deref();
+            let asked = Asked { tenant, channel, address, sender, driver: "" };
+            found[channel] = refusals::refusal(&mut reader.link(), &asked).await?;
+        }
+        Ok(found)
     }
-    Ok(found)
+
+    async fn spent(&self, tenant: &TenantId, origin: Origin, day: NaiveDate) -> Result<Spend> {
+        let today = day.format("%Y-%m-%d").to_string();
+        let key = (tenant.clone(), today[..today.len() - 3].to_owned());
+        let known = match &self.recall {
+            Some(recall) => recall.month(&key, |month| month.spend(&today, origin)),
+            None => Known::No,
+        };
+        let ticket = match known {
+            Known::Yes(spend) => return Ok(spend),
+            Known::Ask(ticket) => Some(ticket),
+            Known::No => None,
+        };
+        let month = month(&mut self.near().await?.link(), &key).await?;
+        let spend = month.spend(&today, origin);
+        if let (Some(recall), Some(ticket)) = (&self.recall, ticket) {
+            recall.keep_month(key, month, ticket);
+        }
+        Ok(spend)
+    }
 }
 
 /// The tenant's rows of one month: at most one for each day, channel and origin.
-async fn spent(
-    link: &mut Link<'_>,
-    tenant: &TenantId,
-    origin: Origin,
-    day: NaiveDate,
-) -> Result<Spend, Fault> {
-    let today = day.format("%Y-%m-%d").to_string();
-    let month = &today[..today.len() - 2];
+async fn month(link: &mut Link<'_>, (tenant, month): &(TenantId, String)) -> Result<Month, Fault> {
     let sql = "SELECT day, channel, origin, micro_euros FROM spend \
                WHERE tenant = $1 AND day >= $2 AND day <= $3";
-    let values = values![tenant, format!("{month}01"), format!("{month}31")];
-    let mut spend = Spend::default();
-    for row in link.rows(sql, values).await? {
-        let (on, channel) = (row.text(0)?, rows::channel(&row.text(1)?)?);
-        let (same_origin, amount) = (row.text(2)? == origin.as_str(), MicroEuros(row.int(3)?));
-        spend.this_month = spend.this_month + amount;
-        if same_origin {
-            spend.origin_this_month = spend.origin_this_month + amount;
-        }
-        if on == today {
-            spend.today = spend.today + amount;
-            spend.channels_today[channel] = spend.channels_today[channel] + amount;
-            if same_origin {
-                spend.origin_today = spend.origin_today + amount;
-            }
-        }
+    let mut found = Month::default();
+    for row in link.rows(sql, values![tenant, format!("{month}-01"), format!("{month}-31")]).await? {
+        let origin = Origin::parse(&row.text(2)?).ok_or_else(|| Fault::Corrupt("an origin".into()))?;
+        found.add(&row.text(0)?, rows::channel(&row.text(1)?)?, origin, row.int(3)?);
     }
-    Ok(spend)
+    Ok(found)
 }
 
 const KEY: &str = "prefix, hash, tenant, scopes, label, created_at, expires_at, revoked_at";

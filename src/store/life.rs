@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Value, placeholders, values},
-    rows,
+    recall, rows,
     writer::Operation,
 };
 use crate::domain::{
@@ -268,6 +268,10 @@ pub(super) async fn forget_words(
     let sql = "UPDATE messages SET status_reason = NULL, ordering_key = NULL, forgotten_at = $2, \
                recipient = COALESCE($3, recipient) WHERE id = $1";
     let recipient: Option<&str> = erased.map(RecipientId::as_str);
+    match recipient {
+        Some(instead) => recall::renamed(link, id, instead).await?,
+        None => link.notes().nobody(),
+    }
     link.run(sql, values![id, now, recipient]).await?;
     Ok(())
 }
@@ -277,6 +281,8 @@ async fn remove(link: &mut Link<'_>, ids: &[MessageId]) -> Result<(), Fault> {
     if ids.is_empty() {
         return Ok(());
     }
+    ids.iter().for_each(|id| link.notes().message(*id));
+    recall::find_people(link).await?;
     let listed = placeholders(1, ids.len());
     for (table, column) in [
         ("events", "message_id"),

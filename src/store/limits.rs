@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Intent,
+    Intent, attempts,
     database::{Fault, Link, values},
 };
 use crate::domain::{
@@ -114,6 +114,8 @@ async fn over_budget(
     bearer: &Bearer<'_>,
     limits: &IntentLimits,
 ) -> Result<Option<Intent>, Fault> {
+    // What others of this transaction spent counts too.
+    attempts::write_spend(link).await?;
     let today = bearer.day.format("%Y-%m-%d").to_string();
     let from = if limits.is_by_month() { format!("{}01", &today[..today.len() - 2]) } else { today.clone() };
     let sql = "SELECT CAST(COALESCE(SUM(CASE WHEN day = $3 THEN micro_euros END), 0) AS BIGINT), \

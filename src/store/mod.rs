@@ -4,6 +4,8 @@
 //! takes a message id without its tenant, but for the worker's own claims. Nothing here decides anything, and no
 //! query asks the database what time it is: the caller hands the instant in.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -23,6 +25,7 @@ mod audit;
 mod backup;
 mod broadcasts;
 mod caps;
+mod checkpoint;
 mod connect;
 mod contacts;
 mod counters;
@@ -39,6 +42,7 @@ mod limits;
 mod open;
 mod operate;
 mod queue;
+mod recall;
 mod receipts;
 mod records;
 mod recovery;
@@ -46,6 +50,7 @@ mod refusals;
 mod reported;
 mod rows;
 mod schema;
+mod sqlite;
 mod steps;
 mod suppressions;
 mod tracking;
@@ -144,6 +149,8 @@ pub struct Claimed {
     pub pauses: Pauses,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
+    /// What it is counted under.
+    labels: Arc<counters::Labels>,
 }
 
 /// Why a message is due.

@@ -11,17 +11,20 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection as _, SqliteConnection,
+    ConnectOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Result, StoreError,
+    checkpoint::{Checkpointer, Log},
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
     files::{self, FileLock},
+    recall::{Loader, Recall},
     schema,
     writer::{Writer, WriterCounts},
 };
@@ -29,8 +32,8 @@ use super::{
 /// The oldest SQLite that is known to keep what it promises: 3.51.3 mends a rare corruption of its log.
 const SQLITE_MIN: (u32, u32, u32) = (3, 51, 3);
 
-/// A log this long is folded into the file by the writer itself; the checkpointer normally comes first. Pages.
-const LOG_PAGES: &str = "16000";
+/// A log this long (224 MiB, in pages) is folded in by the commit that makes it so: only where `checkpoint` does not.
+const LOG_PAGES: u32 = 57_344;
 
 /// What a database is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,7 @@ impl Default for OpenOptions {
             queue: 8192,
             per_commit: 256,
             readers: 4,
-            checkpoint_every: Duration::from_millis(500),
+            checkpoint_every: Duration::from_millis(250),
         }
     }
 }
@@ -75,7 +78,10 @@ impl Default for OpenOptions {
 pub struct SqlStore {
     readers: Readers,
     writer: Option<Writer>,
-    checkpointer: Option<tokio::task::JoinHandle<()>>,
+    checkpointer: Mutex<Option<Checkpointer>>,
+    /// What decisions are made from, for a daemon alone on its database.
+    pub(super) recall: Option<Arc<Recall>>,
+    loader: Option<AbortOnDropHandle<()>>,
     /// When keys that ran out were last looked for, in milliseconds.
     pub(super) pruned_at: AtomicI64,
     /// Let go of when the store is closed.
@@ -121,8 +127,12 @@ impl SqlStore {
 
     /// Writes what is queued, refuses the rest, and closes the connections.
     pub async fn close(&self) {
-        if let Some(task) = &self.checkpointer {
+        if let Some(task) = &self.loader {
             task.abort();
+        }
+        let checkpointer = self.checkpointer.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(checkpointer) = checkpointer {
+            let _ = tokio::task::spawn_blocking(|| checkpointer.stop()).await;
         }
         self.readers.close().await;
         if let Some(writer) = &self.writer {
@@ -140,13 +150,10 @@ impl SqlStore {
     pub(super) async fn reader(&self) -> Result<Reader> {
         self.readers.take().await
     }
-}
 
-impl Drop for SqlStore {
-    fn drop(&mut self) {
-        if let Some(task) = &self.checkpointer {
-            task.abort();
-        }
+    /// For short readings by key, which every message needs.
+    pub(super) async fn near(&self) -> Result<Reader> {
+        self.readers.near().await
     }
 }
 
@@ -163,6 +170,7 @@ fn cannot_open(what: &str, fault: Fault) -> StoreError {
             return StoreError::Unavailable(format!("{what}: {error}"));
         }
         Fault::Sql(error) => error.to_string(),
+        Fault::Sqlite(refused) => refused.to_string(),
         Fault::Corrupt(why) => why,
     };
     StoreError::Unusable(format!("cannot open the database {what}: {why}"))
@@ -189,15 +197,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         .disable_statement_logging();
     let mut session = None;
     if !read_only {
-        let writing = base
-            .clone()
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .pragma("wal_autocheckpoint", LOG_PAGES)
-            .pragma("secure_delete", "ON")
-            .pragma("cache_size", "-65536");
-        let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
+        let mut made = Session::sqlite(&path, LOG_PAGES).map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
             ready(&mut link, options.access).await?;
@@ -212,16 +212,40 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         .idle_timeout(None)
         .max_lifetime(None)
         .connect_lazy_with(reading);
-    let readers = Readers::Sqlite(pool);
+    let readers = Readers::sqlite(pool, path.clone());
     if read_only {
         schema::check(&mut readers.take().await?.link()).await?;
     }
+    let log = Arc::<Log>::default();
     let checkpointer = match (&session, options.checkpoint_every) {
-        (Some(_), every) if every > Duration::ZERO && !beside => Some(tokio::spawn(checkpoint(base, every))),
+        (Some(_), every) if every > Duration::ZERO && !beside => {
+            let started = Checkpointer::start(&path, every, Arc::clone(&log));
+            Some(started.map_err(|fault| cannot_open(&shown, fault))?)
+        }
         _ => None,
     };
-    let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock), pruned_at: AtomicI64::new(0) })
+    let recall = match options.access {
+        Access::Daemon => Some(recall(&readers).await?),
+        Access::Beside | Access::ReadOnly => None,
+    };
+    let loader = recall.clone().map(|recall| Loader { recall, readers: readers.clone() });
+    let writer =
+        session.map(|session| Writer::start(session, options.queue, options.per_commit, loader.clone(), log));
+    // Only now, when whatever is written is noted.
+    let loader = loader.map(|loader| AbortOnDropHandle::new(tokio::spawn(loader.run())));
+    let (pruned_at, checkpointer) = (AtomicI64::new(0), Mutex::new(checkpointer));
+    Ok(SqlStore { readers, writer, checkpointer, recall, loader, lock: Mutex::new(lock), pruned_at })
+}
+
+/// Empty, and as large as what is there asks for: the newest row's number tells about how many there are.
+async fn recall(readers: &Readers) -> Result<Arc<Recall>> {
+    let sql = "SELECT (SELECT COALESCE(MAX(rowid), 0) FROM bodies), (SELECT COUNT(*) FROM suppressions)";
+    let row = readers.take().await?.link().row(sql, values![]).await?;
+    let count = |at: usize| -> Result<u64, Fault> {
+        let number = row.as_ref().map(|row| row.int(at)).transpose()?.unwrap_or(0);
+        Ok(u64::try_from(number).unwrap_or(0))
+    };
+    Ok(Arc::new(Recall::new(count(0)?, count(1)?)))
 }
 
 /// A daemon brings the tables up to date; beside one they have to be.
@@ -249,20 +273,6 @@ async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
     Ok(())
 }
 
-/// Folds the log into the file on a connection of its own, so that no commit has to wait for it. Failures show in
-/// the writer, which then does it itself.
-async fn checkpoint(options: SqliteConnectOptions, every: Duration) {
-    let Ok(mut connection) = SqliteConnection::connect_with(&options).await else { return };
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = Link::sqlite(&mut connection).script("PRAGMA wal_checkpoint(PASSIVE)").await {
-            tracing::debug!(?error, "the database's log was not folded in this time");
-        }
-    }
-}
-
 async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     // The URL may hold a password: errors never show it.
     let mut parsed = PgConnectOptions::from_str(url)
@@ -283,7 +293,9 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
         return Ok(SqlStore {
             readers,
             writer: None,
-            checkpointer: None,
+            checkpointer: Mutex::new(None),
+            recall: None,
+            loader: None,
             lock: Mutex::new(None),
             pruned_at: AtomicI64::new(0),
         });
@@ -292,6 +304,14 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
-    let writer = Some(Writer::start(session, options.queue, options.per_commit));
-    Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None), pruned_at: AtomicI64::new(0) })
+    let writer = Some(Writer::start(session, options.queue, options.per_commit, None, Arc::default()));
+    Ok(SqlStore {
+        readers,
+        writer,
+        checkpointer: Mutex::new(None),
+        recall: None,
+        loader: None,
+        lock: Mutex::new(None),
+        pruned_at: AtomicI64::new(0),
+    })
 }

@@ -3,7 +3,7 @@
 //! A claim takes care of leases that ran out before their intent; the rest of them is `recovery`'s. Nothing here
 //! decides what comes next.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +13,7 @@ use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
     contacts,
+    counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
     operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, give_back, lapsed},
@@ -107,7 +108,7 @@ impl Queue for SqlStore {
     }
 
     async fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         let sql = "SELECT MIN(due_at) FROM messages WHERE due_at IS NOT NULL";
         match reader.link().row(sql, values![]).await? {
             Some(row) => Ok(rows::maybe_instant(row.maybe_int(0)?)?),
@@ -131,6 +132,7 @@ struct Taken {
     escalated: bool,
     accepted_at: DateTime<Utc>,
     deadline: Option<DateTime<Utc>>,
+    labels: Labels,
 }
 
 impl Taken {
@@ -149,6 +151,14 @@ impl Taken {
             escalated: row.maybe_text(10)?.is_some(),
             accepted_at: rows::instant(row.int(11)?)?,
             deadline: rows::maybe_instant(row.maybe_int(12)?)?,
+            labels: Labels {
+                tenant: row.text(13)?,
+                day: row.text(14)?,
+                kind: row.text(15)?,
+                template: row.text(16)?,
+                campaign: row.text(17)?,
+                variant: row.text(18)?,
+            },
         })
     }
 }
@@ -177,7 +187,7 @@ macro_rules! claim_sql {
              status = CASE WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
              WHERE id IN (SELECT id FROM picked) \
              RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
-             escalated_from, accepted_at, deadline"
+             escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant"
         )
     };
 }
@@ -208,6 +218,8 @@ impl Operation for Claim {
         let values = values![self.now, self.worker.as_str(), self.lease_until, most];
         failpoint::hit("claim.pre");
         let found = link.rows(sql, values).await?;
+        // Who was to be written to still is.
+        link.notes().nobody();
         failpoint::hit("claim.locked");
         let mut taken = found.iter().map(Taken::read).collect::<Result<Vec<_>, Fault>>()?;
         taken.sort_by_key(|t| t.id);
@@ -219,7 +231,7 @@ impl SqlStore {
     /// Bodies and last attempts of what was claimed, read beside the writer: bodies never change, and the rest is
     /// ours while the lease lasts.
     async fn load(&self, taken: Vec<Taken>, now: DateTime<Utc>) -> Result<(Vec<Claimed>, Vec<Unreadable>)> {
-        let mut reader = self.reader().await?;
+        let mut reader = self.near().await?;
         let mut link = reader.link();
         let ids: Vec<MessageId> = taken.iter().map(|t| t.id).collect();
         let mut bodies = HashMap::new();
@@ -322,6 +334,7 @@ impl Taken {
             accepted_at: self.accepted_at,
             pauses: operate::Pauses::default(),
             last_attempt,
+            labels: Arc::new(self.labels),
         }
     }
 }
@@ -334,9 +347,19 @@ pub(super) async fn of_messages(
     ids: &[MessageId],
     tail: &str,
 ) -> Result<Vec<Row>, Fault> {
+    of_ids(link, &format!("{select} WHERE message_id"), ids, tail).await
+}
+
+/// The same, of another column that holds the messages' ids: `select` ends with its name.
+pub(super) async fn of_ids(
+    link: &mut Link<'_>,
+    select: &str,
+    ids: &[MessageId],
+    tail: &str,
+) -> Result<Vec<Row>, Fault> {
     let Some(last) = ids.last() else { return Ok(Vec::new()) };
     let count = ids.len().next_power_of_two();
-    let sql = format!("{select} WHERE message_id IN ({}){tail}", placeholders(1, count));
+    let sql = format!("{select} IN ({}){tail}", placeholders(1, count));
     let values = ids.iter().chain(std::iter::repeat_n(last, count - ids.len())).map(|id| Value::from(*id));
     link.rows(AssertSqlSafe(sql), values.collect()).await
 }

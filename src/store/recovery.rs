@@ -11,6 +11,7 @@ use super::{
     Recovered,
     database::{Fault, Link, Row, values},
     queue::event,
+    rows,
     writer::Operation,
 };
 use crate::domain::ids::MessageId;
@@ -36,6 +37,10 @@ impl Lapsed {
     fn is_poison(&self) -> bool {
         self.crashes >= CRASHES_MAX
     }
+
+    fn message(&self) -> Result<MessageId, Fault> {
+        rows::parsed(self.id.clone(), MessageId::parse)
+    }
 }
 
 /// Claims that have no intent are due again, or, where they are what ends their workers, set aside.
@@ -51,6 +56,7 @@ pub(super) async fn give_back(
              status = CASE WHEN $4 = 1 THEN 'quarantined' \
              WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'queued' END WHERE id = $1";
         let poison = lapsed.is_poison();
+        link.notes().message(lapsed.message()?);
         link.run(sql, values![lapsed.id.as_str(), now, lapsed.crashes, i64::from(poison)]).await?;
         if poison {
             found.quarantined += 1;
@@ -122,6 +128,7 @@ impl Operation for Recover {
                  lease_until = NULL, open_attempt = NULL, polls = 0, due_at = CASE WHEN $4 = 1 THEN NULL ELSE $2 END, \
                  status = CASE WHEN $4 = 1 THEN 'quarantined' ELSE 'unknown' END WHERE id = $1";
             let poison = lapsed.is_poison();
+            link.notes().message(lapsed.message()?);
             let values = values![lapsed.id.as_str(), self.settle_at, lapsed.crashes, i64::from(poison)];
             link.run(sql, values).await?;
             if poison {
@@ -151,6 +158,7 @@ impl Operation for SetAside {
         let reason = "what is stored of it does not read back";
         let sql = "UPDATE messages SET status = 'quarantined', status_reason = $3, lease_owner = NULL, \
                    lease_until = NULL, due_at = NULL WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL";
+        link.notes().message(self.id);
         if link.run(sql, values![self.id, self.fence, reason]).await? > 0 {
             event(link, &self.id.to_string(), self.now, "quarantined", Some(reason)).await?;
         }

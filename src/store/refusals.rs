@@ -81,6 +81,7 @@ impl Refusal {
             self.noted_driver.as_str(),
             self.review,
         ]);
+        link.notes().refused(self.channel, &self.address);
         Ok(link.run(sql, row).await? > 0)
     }
 
@@ -293,8 +294,12 @@ pub(super) async fn hashed_for_erasure(
 ) -> Result<String, Fault> {
     let sql = "INSERT INTO meta (name, value) VALUES ('address_salt', $1) ON CONFLICT (name) DO NOTHING";
     link.run(sql, values![new_salt]).await?;
-    let known = hashed(link, address).await?;
-    known.ok_or_else(|| Fault::Corrupt("the salt of erased addresses vanished".into()))
+    let Some(row) = link.row(SALT, values![]).await? else {
+        return Err(Fault::Corrupt("the salt of erased addresses vanished".into()));
+    };
+    let salt = row.text(0)?;
+    link.notes().salted(&salt);
+    Ok(hash(&salt, address))
 }
 
 /// 256 random bits in hex.
@@ -305,7 +310,7 @@ pub(super) fn new_salt() -> Result<String> {
     Ok(super::rows::to_hex(&bytes))
 }
 
-fn hash(salt: &str, address: &str) -> String {
+pub(super) fn hash(salt: &str, address: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
     format!("#{}", super::rows::to_hex(hmac::sign(&key, address.as_bytes()).as_ref()))
 }

@@ -198,7 +198,7 @@ impl Reported {
         ];
         link.run(sql, values).await?;
         let more = cost.map_or(0, |cost| cost.0 - self.cost);
-        spend(link, &self.tenant, &self.origin, self.channel, &self.day, more).await?;
+        spend(link, &self.tenant, &self.origin, self.channel, &self.day, more)?;
         link.tally().spent(self.message, self.channel, &self.day, more);
         Ok(())
     }
@@ -250,6 +250,7 @@ impl Reported {
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<bool, Fault> {
+        link.notes().message(self.message);
         // Sent already: a timer that waits for an answer goes on waiting for it, and so does an escalation.
         let sent_before = if self.status == Status::Sent {
             Some("UPDATE messages SET status = $2 WHERE id = $1")
@@ -276,7 +277,7 @@ impl Reported {
         link.run(sql, values).await?;
         let detail = if corrected { "corrected by a receipt" } else { "told by a receipt" };
         event(link, &self.message.to_string(), at, "sent", Some(detail)).await?;
-        engagement::rate(link, &self.tenant, self.channel, self.accepted_at, 1, 0).await?;
+        engagement::rate(link, &self.tenant, self.channel, self.accepted_at, 1, 0);
         Ok(due.is_some_and(|due| due <= now))
     }
 
@@ -326,7 +327,7 @@ impl Reported {
         if !follow(link, self.message, self.hop, &plan, &next, now).await? {
             return Ok(false);
         }
-        engagement::rate(link, &self.tenant, self.channel, self.accepted_at, -1, 0).await?;
+        engagement::rate(link, &self.tenant, self.channel, self.accepted_at, -1, 0);
         Ok(matches!(next, Next::FallBackTo { at, .. } if at <= now))
     }
 }

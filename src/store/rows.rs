@@ -52,14 +52,6 @@ fn segments(message: &NewMessage) -> u32 {
 
 pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
     let request = &message.request;
-    let due = match message.status {
-        Status::Queued => Some(message.accepted_at),
-        Status::Held => {
-            let from = message.plan.as_ref().and_then(|plan| plan.not_before);
-            Some(from.unwrap_or(message.accepted_at))
-        }
-        _ => None,
-    };
     let labels = labels(message);
     values![
         message.id,
@@ -70,7 +62,7 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
         request.class().as_str(),
         request.origin.as_str(),
         message.accepted_at,
-        due,
+        message.due_at(),
         message.plan.as_ref().map(|plan| plan.deadline),
         request.ordering_key.as_deref(),
         labels.day,

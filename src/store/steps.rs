@@ -154,6 +154,7 @@ impl Step {
             self.polled,
             self.needs_unknown,
         ];
+        link.notes().message(id);
         Ok(link.run(sql, values).await? > 0)
     }
 
@@ -171,12 +172,13 @@ impl Step {
              WHERE id = $1 AND status = 'sent' AND open_attempt IS NULL AND hop = $7";
         let values =
             values![id, self.status, self.reason.as_deref(), self.due_at, self.hop, self.new_hop, from_hop,];
+        link.notes().message(id);
         Ok(link.run(sql, values).await? > 0)
     }
 
-    /// The message was taken by its provider just now.
-    pub(super) fn hands_off(&self) -> bool {
-        self.status == Status::Sent && !self.stays
+    /// The channel whose provider took the message just now.
+    pub(super) fn taken_by(&self) -> Option<Channel> {
+        self.sent_via.filter(|_| self.status == Status::Sent && !self.stays)
     }
 
     /// Tells it on the message's timeline, and has it counted.
@@ -208,5 +210,6 @@ pub(super) async fn look_again(
     let sql = "UPDATE messages SET due_at = $3, lease_owner = NULL, lease_until = NULL \
                WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL AND status = 'unknown' \
                AND open_attempt IS NULL";
+    link.notes().nobody();
     Ok(link.run(sql, values![id, fence, now]).await? > 0)
 }

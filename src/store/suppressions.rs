@@ -1,7 +1,7 @@
 //! Who must not be written to: refusals with their proof, what lifts them, and what a send asks before it begins.
 //!
 //! One row for an address, a channel, a sender and a tenant; an empty sender or tenant stands for every one. A refusal
-//! holds from the commit that records it: nothing here is cached, and with several writers the address is locked while
+//! holds from the commit that records it (whoever never refused is known in memory, `recall`), and with several writers the address is locked while
 //! it changes. Nothing is forgotten by an erasure but the address: its keyed hash goes on refusing.
 
 use async_trait::async_trait;
@@ -268,6 +268,7 @@ impl Operation for Forget {
     async fn apply(&self, link: &mut Link<'_>) -> Result<(), Fault> {
         refusals::lock_address(link, &self.address).await?;
         let hash = refusals::hashed_for_erasure(link, &self.address, &self.new_salt).await?;
+        link.notes().refused(self.channel, &hash);
         // A sender that several tenants share goes on being refused to all of them, by the hash.
         let ours = "address = $2 AND channel = $3 AND (tenant = $4 OR noted_by = $4)";
         let values = values![hash.as_str(), self.address.as_str(), self.channel, &self.tenant];
@@ -336,6 +337,7 @@ impl Operation for RecordOptIn {
             reference: None,
         };
         entry.write(link).await?;
+        link.notes().opt_in(&self.tenant, self.channel, &self.address);
         let Some(source) = self.source.as_deref() else {
             let sql = "UPDATE contacts SET opted_in_at = NULL, opted_in_source = NULL \
                        WHERE address = $1 AND channel = $2 AND tenant = $3";
@@ -357,6 +359,7 @@ async fn forget_contact(
     channel: Channel,
     address: &str,
 ) -> Result<(), Fault> {
+    link.notes().opt_in(tenant, channel, address);
     for sql in [
         "DELETE FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3",
         // The row stays, so that a replay is known for one; whom it is of does not.

@@ -14,11 +14,14 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Acceptance, Result, StoreError,
+    Acceptance, Result, StoreError, attempts,
+    checkpoint::Log,
     connect::Session,
     counters,
     database::{Fault, Link},
+    engagement,
     intake::{self, Offer},
+    recall::{self, Loader, Notes},
 };
 
 /// A change of the database that is whole in itself. It may be run again after a rollback.
@@ -108,7 +111,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the writer on the current runtime.
-    pub(super) fn start(session: Session, queue: usize, per_commit: usize) -> Self {
+    pub(super) fn start(
+        mut session: Session,
+        queue: usize,
+        per_commit: usize,
+        loader: Option<Loader>,
+        log: Arc<Log>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(queue.max(4));
         let shared = Arc::new(Shared {
             failed: watch::Sender::new(None),
@@ -117,9 +126,11 @@ impl Writer {
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
         });
+        let others_commits = session.others_commits().ok().flatten();
+        let (per_commit, shared_too) = (per_commit.max(1), Arc::clone(&shared));
         let task =
-            Task { session, queue: receiver, per_commit: per_commit.max(1), shared: Arc::clone(&shared) };
-        tokio::spawn(task.run());
+            Task { session, queue: receiver, per_commit, loader, others_commits, log, shared: shared_too };
+        start(task);
         Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
     }
 
@@ -218,7 +229,27 @@ struct Task {
     session: Session,
     queue: mpsc::Receiver<Item>,
     per_commit: usize,
+    /// What decisions are made from, where this is the only writer.
+    loader: Option<Loader>,
+    /// As the session counted them at the last commit.
+    others_commits: Option<i64>,
+    log: Arc<Log>,
     shared: Arc<Shared>,
+}
+
+/// On a thread of its own where the database is worked on in place, else on the runtime.
+fn start(task: Task) {
+    if task.session.is_postgres() {
+        tokio::spawn(task.run());
+        return;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let shared = Arc::clone(&task.shared);
+    let thread = std::thread::Builder::new().name("store-writer".into());
+    if let Err(error) = thread.spawn(move || runtime.block_on(task.run())) {
+        fail(&shared, format!("the writer's thread cannot be started: {error}"));
+        shared.ended.send_replace(true);
+    }
 }
 
 /// Should the task end by a panic, nobody goes on as if it were there.
@@ -248,6 +279,7 @@ impl Task {
                 Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
                 None => self.write(batch).await,
             }
+            self.session.fold(&self.log);
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
                 self.queue.close();
             }
@@ -305,18 +337,42 @@ impl Task {
         fault.into()
     }
 
+    /// Whether another program wrote since the last commit: nothing in memory knows of that.
+    fn notice_others(&mut self) -> Result<(), Fault> {
+        let Some(loader) = &self.loader else { return Ok(()) };
+        let now = self.session.others_commits()?;
+        if self.others_commits.is_some_and(|before| Some(before) != now) {
+            tracing::info!("another program wrote to the database: what decisions read is read anew");
+            loader.recall.forget();
+            tokio::spawn(loader.clone().run());
+        }
+        self.others_commits = now;
+        Ok(())
+    }
+
     async fn commit(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
         let operations = batch.len() as u64;
         self.session.begin().await.map_err(|fault| Trouble::Nothing(self.verdict(fault)))?;
+        let recall = self.loader.as_ref().map(|loader| Arc::clone(&loader.recall));
+        if let Err(fault) = self.notice_others() {
+            self.session.roll_back(&fault).await;
+            return Err(Trouble::Nothing(self.verdict(fault)));
+        }
         let applied = match self.session.link() {
-            Some(mut link) => apply(&mut link, batch).await,
+            Some(mut link) => apply(&mut link, batch, recall.is_some()).await,
             None => return Err(Trouble::Nothing(closed())),
         };
-        if let Err(fault) = applied {
-            let lost = self.session.roll_back(&fault).await;
-            return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
-        }
+        let notes = match applied {
+            Ok(notes) => notes,
+            Err(fault) => {
+                let lost = self.session.roll_back(&fault).await;
+                return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
+            }
+        };
         failpoints(batch, "pre_commit");
+        if let Some(recall) = &recall {
+            recall.before(&notes);
+        }
         if let Err(fault) = self.session.commit().await {
             // PostgreSQL's word that it refused to commit is a rollback; no word at all is not.
             let refused = self.session.is_postgres()
@@ -325,9 +381,15 @@ impl Task {
                 let _ = self.session.roll_back(&fault).await;
                 return Err(Trouble::Operation(fault));
             }
+            if let Some(recall) = &recall {
+                recall.distrust();
+            }
             return Err(Trouble::Commit(StoreError::from(fault).to_string()));
         }
         failpoints(batch, "post_commit");
+        if let Some(recall) = &recall {
+            recall.after(&notes);
+        }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.operations.fetch_add(operations, Ordering::Relaxed);
         Ok(())
@@ -351,7 +413,7 @@ fn failpoints(batch: &[Item], moment: &str) {
 }
 
 /// New messages first and together, then the rest in order: whoever waits here knows of no other's order.
-async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
+async fn apply(link: &mut Link<'_>, batch: &mut [Item], find_people: bool) -> Result<Notes, Fault> {
     let mut offers = Vec::new();
     let mut answers = Vec::new();
     for item in batch.iter_mut() {
@@ -364,13 +426,22 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item]) -> Result<(), Fault> {
         for (answer, made) in answers.into_iter().zip(intake::accept_all(link, &offers).await?) {
             *answer = Some(made);
         }
+        link.notes().settle_up();
     }
     for item in batch {
         if let Item::Other(job) = item {
             job.apply(link).await?;
+            link.notes().settle_up();
         }
     }
-    counters::write(link).await
+    counters::write(link).await?;
+    attempts::write_spend(link).await?;
+    engagement::write_rates(link).await?;
+    link.notes().settle_up();
+    if find_people {
+        recall::find_people(link).await?;
+    }
+    Ok(std::mem::take(link.notes()))
 }
 
 fn answer(batch: Vec<Item>, verdict: &Result<()>) {
@@ -391,12 +462,7 @@ fn is_conflict(fault: &Fault) -> bool {
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
 
-/// SQLite's IOERR, CORRUPT and NOTADB, extended codes included: going on would make it worse (F10, F14).
+/// A disk that fails, or a file that is damaged.
 fn is_broken_storage(fault: &Fault) -> bool {
-    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
-    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_none() {
-        return false;
-    }
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    matches!(code.map(|code| code & 0xff), Some(10 | 11 | 26))
+    matches!(fault, Fault::Sqlite(refused) if refused.is_broken_storage())
 }

@@ -14,6 +14,7 @@ mod links;
 mod messages;
 mod numbers;
 mod operating;
+mod recall;
 mod recovery;
 mod returns;
 mod settling;

@@ -56,10 +56,11 @@ impl Sandbox {
     }
 
     /// The settings in force: the control file's, where there is one.
-    async fn settings(&self) -> Result<SandboxSettings, PrepareError> {
+    fn settings(&self) -> Result<SandboxSettings, PrepareError> {
         let path = self.outbox.join("faults.toml");
         let broken = |why: String| not_taken(&format!("{}: {why}", path.display()));
-        match tokio::fs::read_to_string(&path).await {
+        // In place: it is seldom there, and asking takes less time than to have it asked.
+        match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| broken(e.to_string())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(self.settings.clone()),
             Err(e) => Err(broken(e.to_string())),
@@ -98,7 +99,7 @@ impl Driver for Sandbox {
     }
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
-        let settings = self.settings().await?;
+        let settings = self.settings()?;
         let play = match play(&settings, outbound) {
             Play::RefuseEarly(error, retry_after_seconds) => {
                 return Err(PrepareError { error, retry_after_seconds });
@@ -199,13 +200,19 @@ fn failed_to_write(error: AttemptError) -> Outcome {
 }
 
 /// Writes a file whole or not at all.
+/// Whole or not there at all, for whoever looks. It is not made to outlive a power cut: nobody is owed what a sandbox
+/// took, and a real provider does not wait for our disk.
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let part = dir.join(format!(".{name}.part"));
-    let mut file = fs::File::create(&part)?;
+    let mut file = match fs::File::create(&part) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir)?;
+            fs::File::create(&part)?
+        }
+        made => made?,
+    };
     file.write_all(bytes)?;
-    file.sync_all()?;
     fs::rename(&part, path)
 }

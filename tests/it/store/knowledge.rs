@@ -64,6 +64,9 @@ async fn decisions_are_told_of_suppressions(base: &Base) {
     base.sql(&suppress("+33612345678", "sms", "AGENCE", "")).await;
     base.sql(&suppress("zoe@example.fr", "email", "", "agency")).await;
     base.sql(&suppress("zoe@example.fr", "email", "", "stranger")).await;
+    // A daemon on its own database knows who refused: what comes from elsewhere is seen at its next start.
+    store.close().await;
+    let store = base.open().await;
     let mut addresses: PerChannel<Option<Address>> = PerChannel::default();
     addresses.sms = Some(Address::Phone("+33612345678".into()));
     addresses.whatsapp = addresses.sms.clone();

@@ -1,0 +1,92 @@
+//! Folding the embedded database's log into its file, beside the commits and not within them.
+//!
+//! A thread of its own does the bulk. It never catches up with a writer that goes on writing, and a log that is not
+//! folded in whole is never begun anew: once the log is long, the writer itself does the little that is left, between
+//! two commits and after it has answered. So the log stays bounded (reliability.md F17), no caller waits for its
+//! folding, and its file, once grown, is written over in place. It decides nothing about what is durable: a commit is
+//! in the log, on the disk, before any of this.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{
+    database::Fault,
+    sqlite::{Cell, Direct, NONE, Refused},
+};
+
+/// Pages of the log from which the writer helps: 32 MiB.
+const LONG: u64 = 8_192;
+/// From here on it waits for whoever still reads the log: 192 MiB.
+const TOO_LONG: u64 = 49_152;
+
+/// How long the log is, as the last look at it found: told by the thread, taken by the writer.
+#[derive(Default)]
+pub(super) struct Log {
+    pages: AtomicU64,
+}
+
+impl Log {
+    /// Folds in what is left where the log is long; called between commits.
+    pub(super) fn fold(&self, connection: &mut Direct) {
+        let pages = self.pages.swap(0, Ordering::AcqRel);
+        if pages < LONG {
+            return;
+        }
+        let how = if pages < TOO_LONG { "PASSIVE" } else { "RESTART" };
+        if let Err(error) = pass(connection, how) {
+            tracing::debug!(%error, how, "the database's log was not folded in this time");
+        }
+    }
+}
+
+/// The thread, until it is stopped or dropped.
+pub(super) struct Checkpointer {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    pub(super) fn start(path: &Path, every: Duration, log: Arc<Log>) -> Result<Self, Fault> {
+        let mut connection = Direct::open(path)?;
+        let (stop, stopped) = mpsc::channel();
+        let work = move || {
+            while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+                match pass(&mut connection, "PASSIVE") {
+                    Ok(pages) => log.pages.store(pages, Ordering::Release),
+                    // It shows in the writer, which then does it itself.
+                    Err(error) => tracing::debug!(%error, "the database's log was not folded in this time"),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-log".into()).spawn(work);
+        let thread = thread.map_err(|error| Fault::Sql(sqlx::Error::Io(error)))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Ends it after the pass that it is at; its connection is closed then.
+    pub(super) fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that folds the database's log ended by a panic");
+        }
+    }
+}
+
+/// One folding; how many pages the log has.
+fn pass(connection: &mut Direct, how: &str) -> Result<u64, Refused> {
+    let rows = connection.rows(&format!("PRAGMA wal_checkpoint({how})"), NONE)?;
+    match rows.first().and_then(|row| row.get(1)) {
+        Some(Cell::Int(pages)) => Ok(u64::try_from(*pages).unwrap_or(0)),
+        _ => Ok(0),
+    }
+}
