@@ -22,6 +22,7 @@ use crate::{
     orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
     store::{Access, OpenOptions, SqlStore, StoreError, Webhooks},
+    tracking::TokenKey,
 };
 
 mod budgets;
@@ -29,6 +30,7 @@ mod drivers;
 pub mod logging;
 mod public;
 mod retention;
+mod returns;
 pub mod shipped;
 mod signals;
 mod terms;
@@ -86,6 +88,7 @@ pub struct App {
     public: Option<PublicDoor>,
     receiver: Receiver,
     hooks: webhooks::Hooks,
+    key: TokenKey,
     shutdown: CancellationToken,
 }
 
@@ -125,18 +128,19 @@ impl App {
         });
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
-        let tracker = public::tracker(&config, &store).await?;
+        let key = public::token_key(&store).await?;
+        let tracker = public::tracker(&config, &key);
         let receiver = Receiver {
             store: store.clone(),
             drivers: drivers.clone(),
             clock: Arc::clone(&clock),
             bell: Arc::clone(&bell),
         };
-        let dress = tracker.as_ref().map(|tracker| public::dress(tracker, &store, &clock));
+        let dress = public::dress(&key, tracker.as_ref(), &store, &clock);
         let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
         worker.breakers = breakers;
         worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
-        worker.dress = dress;
+        worker.dress = Some(dress);
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
@@ -157,6 +161,7 @@ impl App {
             Arc::clone(&policies),
             metrics,
             api_settings,
+            Arc::new(key.clone()),
             shutdown.clone(),
         );
         Ok(Self {
@@ -171,6 +176,7 @@ impl App {
             public,
             receiver,
             hooks,
+            key,
             shutdown,
         })
     }
@@ -197,7 +203,9 @@ impl App {
             public,
             receiver,
             hooks,
+            key,
             shutdown,
+            config,
             ..
         } = self;
         let mut failed = store.failed();
@@ -227,6 +235,8 @@ impl App {
         ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let facing = public.map(|public| public.serve(shutdown.clone()));
+        let emptying =
+            tokio::spawn(returns::empty(returns::folders(&config), receiver.clone(), key, shutdown.clone()));
         let stop = shutdown.clone();
         // Where the database cannot be trusted any more, it says so itself.
         let sweeping = tokio::spawn(async move { receiver.run(stop).await });
@@ -265,6 +275,7 @@ impl App {
             let _ = forgetting.await;
             let _ = budgets.await;
             let _ = telling.await;
+            let _ = emptying.await;
             None
         };
         tokio::select! {

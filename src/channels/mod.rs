@@ -14,6 +14,7 @@ pub mod http;
 pub mod meta;
 pub mod mime;
 pub mod multipart;
+pub mod returned;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
@@ -59,6 +60,8 @@ pub struct Outbound {
     pub deadline: DateTime<Utc>,
     /// Where the provider is to report on this attempt, our token included; none without a public listener.
     pub status_callback: Option<String>,
+    /// What names this attempt, signed, in the address that mail about it comes back to; none: such mail is not read.
+    pub return_token: Option<String>,
     /// The one-click address of RFC 8058, for the mails that carry one.
     pub unsubscribe: Option<String>,
     /// A template that the provider approved (WhatsApp), to be used where free text may not be.

@@ -11,6 +11,7 @@ mod acts;
 mod answer;
 mod arguments;
 mod audit;
+mod bounce;
 mod broadcast;
 mod client;
 mod explain;
@@ -95,6 +96,7 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Trial(arguments) => block_on(trial::run(&settings(&global.flags())?, &arguments, json)),
         Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
         Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
+        Command::Bounce(arguments) => block_on(bounce::run(settings(&global.flags()), &arguments, json)),
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
     }
 }

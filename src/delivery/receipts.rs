@@ -115,7 +115,7 @@ impl Receiver {
         }
     }
 
-    async fn receipt(&self, from: &CalledBack, receipt: &ProviderReceipt) -> Result<()> {
+    pub(super) async fn receipt(&self, from: &CalledBack, receipt: &ProviderReceipt) -> Result<()> {
         failpoint::hit("receipt.verified");
         let received = self.store.receive(from, receipt, after_undelivered, self.clock.now()).await;
         let Some(received) = passable(received)? else { return Ok(()) };

@@ -92,7 +92,9 @@ fn tls_fault(error: &Error) -> Option<String> {
 pub fn before_dot(stage: Stage, failure: &Failure) -> PrepareError {
     let error = match failure {
         Failure::Reply { code, text } => {
-            AttemptError { class: refusal(stage, *code), code: Some(shown(*code, text)), detail: clean(text) }
+            // An enhanced code at MAIL is about our own address, and must not pass for one about the recipient's.
+            let shown = if stage == Stage::Mail { code.to_string() } else { shown(*code, text) };
+            AttemptError { class: refusal(stage, *code), code: Some(shown), detail: clean(text) }
         }
         Failure::Silence(seconds) => {
             uncoded(ErrorClass::NotSent, &format!("no answer to {} in {seconds} s", stage.as_str()))

@@ -6,6 +6,7 @@
 
 mod classify;
 mod dkim;
+mod returns;
 mod stream;
 
 use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 use self::{
     classify::{Failure, Stage, after_dot, before_dot},
     dkim::Signer,
+    returns::ReturnPath,
     stream::{Gate, Wire},
 };
 use super::{
@@ -54,6 +56,7 @@ pub struct Smtp {
     tls: Option<(TlsMode, TlsParameters)>,
     login: Option<(SecretString, SecretString)>,
     from: Mailbox,
+    returns: Option<ReturnPath>,
     dkim: Option<Signer>,
     hello: ClientId,
     timeouts: SmtpTimeouts,
@@ -103,6 +106,7 @@ impl Smtp {
             tls,
             login,
             from: mime::mailbox("from", &settings.from, settings.from_name.as_deref())?,
+            returns: settings.bounces.as_ref().map(ReturnPath::new).transpose()?,
             dkim: settings.dkim.as_deref().map(Signer::new).transpose()?,
             hello,
             timeouts,
@@ -159,7 +163,7 @@ impl Smtp {
     async fn envelope(&self, link: &mut AsyncSmtpConnection, mail: &mime::Mail) -> Result<(), PrepareError> {
         let seconds = self.timeouts.command_seconds;
         let mut parameters = Vec::new();
-        let addresses: [&str; 2] = [mail.from.as_ref(), mail.to.as_ref()];
+        let addresses: [&str; 2] = [mail.envelope_from.as_ref(), mail.to.as_ref()];
         if !addresses.iter().all(|a| a.is_ascii()) {
             if !link.server_info().supports_feature(Extension::SmtpUtfEight) {
                 return Err(refused("smtputf8", "the address is not ASCII and the relay lacks SMTPUTF8"));
@@ -167,7 +171,7 @@ impl Smtp {
             parameters.push(MailParameter::SmtpUtfEight);
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let from = MailFrom::new(Some(mail.from.clone()), parameters);
+        let from = MailFrom::new(Some(mail.envelope_from.clone()), parameters);
         let answer = step(Stage::Mail, seconds, link.command(from)).await?;
         expect(Stage::Mail, &answer, 2)?;
         let to = Rcpt::new(mail.to.clone(), Vec::new());
@@ -262,6 +266,9 @@ impl Driver for Smtp {
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
         let now = self.clock.now();
         let mut mail = mime::build(outbound, &self.from, now).map_err(|e| refused("content", e))?;
+        if let (Some(returns), Some(token)) = (&self.returns, &outbound.return_token) {
+            mail.envelope_from = returns.of(token).map_err(|e| refused("content", e))?;
+        }
         if let Some(signer) = &self.dkim {
             mail.bytes = signer.sign(&mail.bytes, now).ok_or_else(|| {
                 before_dot(Stage::Connect, &Failure::Unsuitable("the mail could not be signed (DKIM)".into()))

@@ -46,6 +46,7 @@ pub fn outbound(channel: Channel) -> Outbound {
         tenant: TenantId::parse("tenant_123").unwrap(),
         deadline: now() + TimeDelta::days(1),
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: false,
