@@ -321,12 +321,18 @@ async fn up_to_the_dot(mut sending: Sending, gate: &Gate, seconds: u32) -> Resul
         Poll::Pending => Poll::Pending,
     });
     let failure = match tokio::time::timeout(seconds_of(seconds), at_the_dot).await {
+        Ok(None) if gate.spoke_early() => too_early(),
         Ok(None) => return Ok(sending),
         Ok(Some(Err(error))) => Failure::of(&error),
-        Ok(Some(Ok(_))) => Failure::Broken("an answer came before the end of the body".into()),
+        Ok(Some(Ok(_))) => too_early(),
         Err(_) => Failure::Silence(seconds),
     };
     Err(before_dot(Stage::Body, &failure))
+}
+
+/// The relay spoke, or hung up, before it had the dot: whatever it says is not about this mail.
+fn too_early() -> Failure {
+    Failure::Broken("an answer, or the end of the link, came before the end of the body".into())
 }
 
 /// The relay has the body and waits for the dot.
@@ -340,7 +346,13 @@ struct Ready {
 #[async_trait]
 impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
-        let Self { sending, gate, message_id, seconds } = *self;
+        let Self { mut sending, gate, message_id, seconds } = *self;
+        // One more look while the gate still holds.
+        let over = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
+        if over || gate.spoke_early() {
+            let PrepareError { error, retry_after_seconds } = before_dot(Stage::Body, &too_early());
+            return Outcome::Failed { error, retry_after_seconds };
+        }
         gate.open();
         let answered = tokio::time::timeout(seconds_of(seconds), sending).await;
         if let Ok((_, Ok(answer))) = &answered {

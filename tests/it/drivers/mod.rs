@@ -8,13 +8,15 @@ mod meta;
 mod meta_callbacks;
 mod provider_twin;
 mod reference;
-mod smtp_server;
+pub mod returned;
+pub mod smtp_server;
 mod smtp_sink;
 mod telegram;
 mod tls;
 mod twilio;
 mod twilio_callbacks;
 mod twin;
+mod verbs;
 mod vonage;
 mod webhook;
 
