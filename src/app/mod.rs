@@ -28,6 +28,7 @@ use crate::{
 mod budgets;
 mod drivers;
 pub mod logging;
+mod pauses;
 mod public;
 mod retention;
 mod returns;
@@ -116,6 +117,7 @@ impl App {
         let store = crate::store::open(&config.database, OpenOptions::default()).await.map_err(refused)?;
         let listeners: Vec<_> = hooks.keys().cloned().collect();
         store.set_listeners(&listeners).await.map_err(refused)?;
+        pauses::look(&*store, &drivers).await.map_err(refused)?;
         let wrote_policies = write_shipped_policies(&config)?;
         let policies = open_policies(&config, Arc::clone(&clock))?;
         let bell = Arc::new(Bell::default());
@@ -145,6 +147,7 @@ impl App {
             socket: Some(config.socket.clone()),
             listen: config.listen,
             hosts: config.allowed_hosts.clone(),
+            hears: config.public.url.is_some(),
             connections: ConnectionLimits {
                 most: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
                 ..ConnectionLimits::default()
@@ -235,6 +238,8 @@ impl App {
         ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let facing = public.map(|public| public.serve(shutdown.clone()));
+        let pausing =
+            tokio::spawn(pauses::watch(Arc::clone(&store), orchestrator.drivers.clone(), shutdown.clone()));
         let emptying =
             tokio::spawn(returns::empty(returns::folders(&config), receiver.clone(), key, shutdown.clone()));
         let stop = shutdown.clone();
@@ -276,6 +281,7 @@ impl App {
             let _ = budgets.await;
             let _ = telling.await;
             let _ = emptying.await;
+            let _ = pausing.await;
             None
         };
         tokio::select! {

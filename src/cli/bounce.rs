@@ -2,14 +2,14 @@
 //!
 //! 0 only once what it says is kept; 75 for whatever went wrong, so that the mail server keeps the mail and comes again.
 
-use std::{io::Read as _, time::Duration};
+use std::{io::Read as _, path::PathBuf, time::Duration};
 
 use super::{
     arguments::BounceArguments,
     client::{Client, ClientError},
     outcome::{Answer, Failure},
 };
-use crate::{channels::returned::BYTES_MAX, config::Config};
+use crate::channels::returned::BYTES_MAX;
 
 /// Less than a mail server gives a command (Postfix: 1000 s).
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -18,12 +18,12 @@ const ENVELOPE: [&str; 2] = ["ORIGINAL_RECIPIENT", "RECIPIENT"];
 
 /// Hands standard input, or a file, to the daemon.
 pub async fn run(
-    config: Result<Config, Failure>,
+    socket: Result<PathBuf, Failure>,
     arguments: &BounceArguments,
     json: bool,
 ) -> Result<Answer, Failure> {
     // Settings that cannot be read now may be mended while the mail waits.
-    let config = config.map_err(|failure| Failure::TryAgain(failure.to_string()))?;
+    let socket = socket.map_err(|failure| Failure::TryAgain(in_words(&failure)))?;
     let mail =
         read(arguments).map_err(|error| Failure::TryAgain(format!("the mail cannot be read: {error}")))?;
     let named = ENVELOPE.iter().find_map(|name| std::env::var(name).ok().filter(|to| !to.is_empty()));
@@ -32,7 +32,7 @@ pub async fn run(
         None => "/v1/returned".to_owned(),
     };
     let kind = [("content-type", "message/rfc822".to_owned())];
-    let client = Client::new(&config.socket, TIMEOUT);
+    let client = Client::new(&socket, TIMEOUT);
     let again = |error: ClientError| Failure::TryAgain(format!("{error}: the mail is not taken"));
     let answer = client.post(&path, Some(mail), &kind).await.map_err(again)?;
     if !answer.status.is_success() {
@@ -48,6 +48,13 @@ pub async fn run(
         println!("ignored: {}", answer.body["reason"].as_str().unwrap_or_default());
     }
     Ok(Answer::Yes)
+}
+
+/// One line, for a mail server's log.
+fn in_words(failure: &Failure) -> String {
+    let Failure::Settings(faults) = failure else { return failure.to_string() };
+    let all: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+    format!("the settings are wrong: {}", all.join("; "))
 }
 
 /// The mail's beginning. The rest is read and left, because a mail server takes a closed pipe for a failure.

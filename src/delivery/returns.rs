@@ -75,6 +75,7 @@ impl Receiver {
             credential: owner.credential,
             tenant: owner.tenant,
             attempt: Some(attempt),
+            services: Vec::new(),
         };
         self.receipt(&from, &receipt).await?;
         Ok(Returned::Kept { what, message: owner.message })

@@ -42,6 +42,8 @@ pub struct CalledBack {
     pub tenant: TenantId,
     /// The attempt that the URL's own token names, verified.
     pub attempt: Option<AttemptId>,
+    /// The senders behind which the provider writes from the number that a person wrote to.
+    pub services: Vec<String>,
 }
 
 impl CalledBack {

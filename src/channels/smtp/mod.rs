@@ -178,7 +178,11 @@ impl Smtp {
         let answer = step(Stage::Rcpt, seconds, link.command(to)).await?;
         expect(Stage::Rcpt, &answer, 2)?;
         let answer = step(Stage::Data, seconds, link.command(Data)).await?;
-        expect(Stage::Data, &answer, 3)
+        expect(Stage::Data, &answer, 3)?;
+        // One that stands there already would be taken for the answer to the dot.
+        let mut another = std::pin::pin!(link.read_response());
+        let spoke = std::future::poll_fn(|cx| Poll::Ready(another.as_mut().poll(cx).is_ready())).await;
+        if spoke { Err(before_dot(Stage::Body, &too_early())) } else { Ok(()) }
     }
 }
 

@@ -123,6 +123,7 @@ fn cases() -> Vec<(&'static str, Script, &'static str)> {
         ("EHLO dropped", Script { hello: Act::Drop, ..s() }, "early not_sent"),
         ("auth wanted", Script { mail: say("530 5.7.0 first\r\n"), ..s() }, "early misconfigured 530 5.7.0"),
         ("sender refused", Script { mail: say("550 5.7.1 no\r\n"), ..s() }, "early permanent 550 5.7.1"),
+        ("sender unknown", Script { mail: say("550 5.1.1 who?\r\n"), ..s() }, "early permanent 550"),
         ("MAIL dropped", Script { mail: Act::Drop, ..s() }, "early not_sent"),
         ("no such user", Script { rcpt: say("550 5.1.1 who?\r\n"), ..s() }, "early permanent 550 5.1.1"),
         (

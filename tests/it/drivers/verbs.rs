@@ -68,19 +68,17 @@ fn act(turn: &str, fault: &str) -> Act {
 /// What the attempt must end as.
 fn expected(turn: &str, fault: &str) -> &'static [&'static str] {
     match (turn, fault) {
-        ("MAIL", "4xx") => &["early temporary 451"],
         ("dot", "4xx") => &["temporary 451 4.3.0"],
         (_, "4xx") => &["early temporary 451 4.3.0"],
-        // About our sender, not about the recipient.
-        ("MAIL", "5xx") => &["early permanent 554"],
-        ("RCPT" | "DATA", "5xx") => &["early permanent 554 5.7.0"],
+        ("MAIL" | "RCPT" | "DATA", "5xx") => &["early permanent 554 5.7.0"],
         ("dot", "5xx") => &["permanent 554 5.7.0"],
         // Whom the relay does not let in at all is no fault of the message.
         (_, "5xx") => &["early misconfigured 554 5.7.0"],
         // The real answer came first.
         ("dot", "two answers") => &["accepted 4F2A"],
         ("greeting" | "EHLO" | "STARTTLS", "two answers") => &["early misconfigured"],
-        ("EHLO again" | "AUTH" | "MAIL" | "RCPT", "two answers") => &["early not_sent 250"],
+        ("EHLO again" | "AUTH" | "MAIL", "two answers") => &["early not_sent 250 2.1.0"],
+        ("RCPT", "two answers") => &["early not_sent 250 2.0.0"],
         ("DATA", "two answers") => &["early not_sent"],
         ("dot", _) => &["unknown"],
         _ => &["early not_sent"],

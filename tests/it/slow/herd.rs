@@ -132,8 +132,10 @@ async fn a_provider_that_flaps_is_let_alone_and_comes_back_to_no_herd() {
         herd_at - outage
     );
     assert!(busiest <= RATE * 10 * 12 / 10, "{busiest} calls in ten seconds of the outage");
-    assert!(tried < sent.len() / 2, "{tried} calls: the breaker let through too many");
-    assert!(waited > sent.len() / 2, "{waited} waited");
+    assert!(
+        tried < sent.len() / 2 && waited > sent.len() / 2,
+        "{tried} calls: the breaker let through too many"
+    );
     assert!(herd * 100 <= waited * 12, "{herd} of {waited} in one second");
     for id in &sent {
         let record = store.message(&tenant(), *id).await.unwrap().unwrap();

@@ -27,6 +27,7 @@ pub fn from(attempt: Option<AttemptId>) -> CalledBack {
         drivers: vec!["other".into(), "sandbox".into()],
         tenant: tenant(),
         attempt,
+        services: Vec::new(),
     }
 }
 
