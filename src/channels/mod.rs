@@ -189,14 +189,35 @@ impl Drivers {
         sender: Option<&str>,
         now: DateTime<Utc>,
     ) -> Option<String> {
+        let health = self.health.as_ref()?;
+        self.all(channel, named, |driver| health.down(driver.credential(), sender, now))
+    }
+
+    /// The same where operators' pauses have a part in it.
+    pub fn paused(
+        &self,
+        channel: Channel,
+        named: &[String],
+        sender: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        let health = self.health.as_ref();
+        self.all(channel, named, |driver| {
+            let paused = self.why_paused(driver.name());
+            paused.or_else(|| health.and_then(|health| health.down(driver.credential(), sender, now)))
+        })
+    }
+
+    /// The reasons, where each of a channel's drivers has one.
+    fn all(
+        &self,
+        channel: Channel,
+        named: &[String],
+        why: impl Fn(&Arc<dyn Driver>) -> Option<String>,
+    ) -> Option<String> {
         let found = self.for_channel(channel, named);
-        let why = |driver: &&Arc<dyn Driver>| {
-            let health = self.health.as_ref();
-            self.why_paused(driver.name())
-                .or_else(|| health.and_then(|health| health.down(driver.credential(), sender, now)))
-        };
-        let down: Vec<String> = found.iter().map_while(why).collect();
-        (!down.is_empty() && down.len() == found.len()).then(|| down.join("; "))
+        let reasons: Vec<String> = found.iter().map_while(|driver| why(driver)).collect();
+        (!reasons.is_empty() && reasons.len() == found.len()).then(|| reasons.join("; "))
     }
 
     /// What operators have paused now, by name and with the reason: no decision leads there.
