@@ -346,6 +346,10 @@ async fn change(
         api.orchestrator.bell.ring_due();
         changed
     };
+    if kind == PauseKind::Driver {
+        // The next decision knows it; other processes learn of it within a second.
+        api.orchestrator.drivers.set_paused(store.pauses().await?.of_drivers());
+    }
     Ok(Json(Paused { kind: kind.as_str().to_owned(), name: name.to_owned(), paused: stops, changed }))
 }
 

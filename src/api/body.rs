@@ -65,7 +65,7 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         Purpose::Message => api.settings.bodies.message_bytes,
         Purpose::Decision | Purpose::Explain => api.settings.bodies.decision_bytes,
     };
-    let (bytes, held) = receive_bytes(api, request, limit).await?;
+    let (bytes, held) = receive_bytes(api, request, limit, Taken::Json).await?;
     let asked = if bytes.len() <= PARSE_INLINE_BYTES {
         request::parse(&bytes, purpose)
     } else {
@@ -80,7 +80,7 @@ pub async fn receive_value(
     api: &Api,
     request: Request,
 ) -> Result<(serde_json::Value, Option<OwnedSemaphorePermit>), Problem> {
-    let (bytes, held) = receive_bytes(api, request, api.settings.bodies.message_bytes).await?;
+    let (bytes, held) = receive_bytes(api, request, api.settings.bodies.message_bytes, Taken::Json).await?;
     let read = move || {
         // A row stands two levels deeper than a message's context.
         request::check_depth(&bytes, request::DEPTH_MAX + 2)
@@ -98,7 +98,7 @@ pub async fn receive_json<T: DeserializeOwned>(
     request: Request,
     expected: &str,
 ) -> Result<T, Problem> {
-    let (bytes, _held) = receive_bytes(api, request, JSON_BYTES_MAX).await?;
+    let (bytes, _held) = receive_bytes(api, request, JSON_BYTES_MAX, Taken::Json).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         if error.is_data() {
             return Problem::fault("", error.to_string(), Some(format!("expected {expected}")));
@@ -107,14 +107,31 @@ pub async fn receive_json<T: DeserializeOwned>(
     })
 }
 
-async fn receive_bytes(
+/// Reads a mail as it came.
+pub async fn receive_mail(
     api: &Api,
     request: Request,
     limit: usize,
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+    receive_bytes(api, request, limit, Taken::Mail).await
+}
+
+/// What a route takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Json,
+    Mail,
+}
+
+async fn receive_bytes(
+    api: &Api,
+    request: Request,
+    limit: usize,
+    taken: Taken,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
     let within = api.settings.pace.body;
     let announced = announced_length(request.headers()).filter(|length| *length > limit);
-    let refused = match check_media_type(request.headers()) {
+    let refused = match check_media_type(request.headers(), taken) {
         Ok(()) => announced.map(|_| too_large(limit)),
         Err(wrong) => Some(wrong),
     };
@@ -189,18 +206,23 @@ fn too_large(limit: usize) -> Problem {
     .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// JSON, plain. No type at all is taken as JSON; a wrong one is a mistake that is better told.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Plain, and of the route's type. No type at all is taken for it; a wrong one is a mistake that is better told.
+fn check_media_type(headers: &HeaderMap, taken: Taken) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
     if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
-        let detail = format!("Content-Encoding {coding:?} is not taken: send the JSON as it is");
+        let what = if taken == Taken::Json { "JSON" } else { "mail" };
+        let detail = format!("Content-Encoding {coding:?} is not taken: send the {what} as it is");
         return Err(Problem::new(Kind::MediaType, detail));
     }
     let Some(kind) = text(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence == "application/json" || essence.ends_with("+json") {
+    let (right, expected) = match taken {
+        Taken::Json => (essence == "application/json" || essence.ends_with("+json"), "application/json"),
+        Taken::Mail => (essence == "message/rfc822", "message/rfc822"),
+    };
+    if right {
         return Ok(());
     }
-    let detail = format!("the body's type is {essence:?}: send `Content-Type: application/json`");
+    let detail = format!("the body's type is {essence:?}: send `Content-Type: {expected}`");
     Err(Problem::new(Kind::MediaType, detail))
 }

@@ -35,7 +35,7 @@ const LOOKED_THROUGH: u32 = 50;
 const ID_MAX: usize = 255;
 const EXPECTED: &str = "{\"event\": \"converted\", \"messageId\": \"msg_...\"}";
 /// Words of ours or of the providers: nobody else can know them.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "accepted",
     "queued",
     "held",
@@ -48,6 +48,8 @@ const RESERVED: [&str; 12] = [
     "skipped",
     "cancelled",
     "undelivered",
+    "delayed",
+    "complained",
 ];
 
 /// Something that a person did.

@@ -128,6 +128,9 @@ pub async fn metrics(State(api): State<Arc<Api>>, caller: Caller) -> Response {
     {
         api.metrics.set_messages(&counts);
     }
+    if let Ok(Ok(untold)) = tokio::time::timeout(STORE_PATIENCE, api.orchestrator.store.untold()).await {
+        api.metrics.set_status_webhooks(untold);
+    }
     ([(header::CONTENT_TYPE, OPEN_METRICS)], api.metrics.text(caller.only())).into_response()
 }
 

@@ -29,6 +29,7 @@ use crate::{
         delivery::{AttemptStatus, Status},
         ids::TenantId,
     },
+    store::Untold,
 };
 
 /// Tenants with a label of their own.
@@ -173,6 +174,7 @@ pub struct Metrics {
     possible_duplicates: Counter,
     ids_taken: Counter,
     credentials_shut: Family<CredentialLabels, Gauge>,
+    status_webhooks: Family<StatusLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -200,6 +202,7 @@ impl Default for Metrics {
             possible_duplicates: Counter::default(),
             ids_taken: Counter::default(),
             credentials_shut: Family::default(),
+            status_webhooks: Family::default(),
         };
         metrics.register();
         metrics
@@ -237,6 +240,11 @@ impl Metrics {
             self.http_seconds.clone(),
         );
         registry.register("messages", "Messages that have each status now", self.messages.clone());
+        registry.register(
+            "status_webhooks",
+            "Events that tenants' own webhooks have not taken yet (waiting) or will not be told any more (given_up)",
+            self.status_webhooks.clone(),
+        );
         registry.register("policy_reloads", "Reloads of the policies folder", self.reloads.clone());
         registry.register("policy_generation", "Swaps of policies since the start", self.generation.clone());
         registry.register(
@@ -353,6 +361,14 @@ impl Metrics {
             let labels =
                 CredentialLabels { credential: closed.credential.clone(), cause: closed.cause.as_str() };
             self.credentials_shut.get_or_create(&labels).set(1);
+        }
+    }
+
+    /// What tenants' webhooks have not taken: set when it is asked for.
+    pub fn set_status_webhooks(&self, untold: Untold) {
+        for (status, count) in [("waiting", untold.waiting), ("given_up", untold.given_up)] {
+            let gauge = self.status_webhooks.get_or_create(&StatusLabels { status });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

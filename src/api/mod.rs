@@ -9,7 +9,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{bundles::reload::Policies, orchestrator::Orchestrator};
+use crate::{bundles::reload::Policies, channels::returned::ReturnTokens, orchestrator::Orchestrator};
 
 mod acts;
 pub mod answers;
@@ -28,6 +28,7 @@ pub mod openapi;
 mod pace;
 mod policies;
 pub mod problem;
+mod returns;
 mod rows;
 pub mod settings;
 pub mod socket;
@@ -48,6 +49,8 @@ pub struct Api {
     pub policies: Arc<Policies>,
     pub metrics: Arc<Metrics>,
     pub settings: ApiSettings,
+    /// Knows the tokens of mail that came back.
+    pub returns: Arc<dyn ReturnTokens>,
     /// Ends waits: the daemon is stopping.
     pub closing: CancellationToken,
     /// In lower case, without ports.
@@ -61,6 +64,7 @@ impl Api {
         policies: Arc<Policies>,
         metrics: Arc<Metrics>,
         settings: ApiSettings,
+        returns: Arc<dyn ReturnTokens>,
         closing: CancellationToken,
     ) -> Arc<Self> {
         let named = settings.hosts.iter().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
@@ -69,7 +73,7 @@ impl Api {
         let hosts = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into_iter();
         let hosts = hosts.chain(named).chain(bound.map(|ip| ip.to_string())).collect();
         let held = body::Held::new(settings.bodies.held_bytes);
-        Arc::new(Self { orchestrator, policies, metrics, settings, closing, hosts, held })
+        Arc::new(Self { orchestrator, policies, metrics, settings, returns, closing, hosts, held })
     }
 }
 
@@ -127,6 +131,7 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(acts::pause_driver))
                 .routes(routes!(acts::resume_driver))
                 .routes(routes!(acts::list))
+                .routes(routes!(returns::take))
                 .routes(routes!(acts::erase))
                 .routes(routes!(policies::reload))
                 .routes(routes!(versions::history))

@@ -59,7 +59,7 @@ kinds! {
     TooLate = "too-late", CONFLICT, "The message cannot be cancelled any more";
     NotNow = "not-now", CONFLICT, "The message does not stand where this can be done";
     TooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
-    MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
+    MediaType = "media-type", UNSUPPORTED_MEDIA_TYPE, "The body is of another type";
     NoChannel = "no-channel", UNPROCESSABLE_ENTITY, "No channel may be used";
     KeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The Idempotency-Key belongs to another request";
     TenantStillThere = "tenant-still-there", CONFLICT, "The tenant's file is still there";

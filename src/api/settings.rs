@@ -13,6 +13,9 @@ pub struct ApiSettings {
     pub listen: Option<SocketAddr>,
     /// Names beside localhost, 127.0.0.1 and ::1 that a `Host` header on TCP may carry, without a port.
     pub hosts: Vec<String>,
+    /// There is a public URL, so that providers can call back and mails tell of opens and clicks; where there is none,
+    /// those figures are null.
+    pub hears: bool,
     pub pace: Pace,
     pub connections: ConnectionLimits,
     pub bodies: BodyLimits,
@@ -59,6 +62,7 @@ impl Default for ApiSettings {
             socket: None,
             listen: None,
             hosts: Vec::new(),
+            hears: true,
             pace: Pace::default(),
             connections: ConnectionLimits::default(),
             bodies: BodyLimits::default(),

@@ -178,7 +178,8 @@ pub async fn show(
     let tenant = tenant_of(&caller, &tenant)?;
     let generation = api.orchestrator.policies.current();
     let bundle = generation.tenant(&tenant).ok_or_else(|| Problem::unknown_tenant(&tenant))?;
-    let (terms, now) = (Terms::of(bundle.policy()), api.orchestrator.clock.now());
+    let terms = Terms { hears: api.settings.hears, ..Terms::of(bundle.policy()) };
+    let now = api.orchestrator.clock.now();
     let asked = read(&tenant, &query, &terms, now).map_err(Problem::faults)?;
     let answer = answer(&*api.orchestrator.store, &asked, &terms, now).await?;
     answer.map(Json).map_err(Problem::faults)
@@ -192,6 +193,8 @@ pub struct Terms {
     pub tracking: PerChannel<bool>,
     /// Whether opens, clicks and answers are recorded.
     pub engagement: bool,
+    /// Whether there is a public URL for providers and mails to tell it to.
+    pub hears: bool,
 }
 
 impl Terms {
@@ -200,12 +203,13 @@ impl Terms {
             time_zone: policy.time_zone,
             tracking: PerChannel::from_fn(|channel| policy.channels[channel].tracking),
             engagement: policy.learning.track_engagement,
+            hears: true,
         }
     }
 
     /// Where the policy cannot be read.
     pub fn unknown() -> Self {
-        Self { time_zone: Tz::UTC, tracking: PerChannel::from_fn(|_| true), engagement: true }
+        Self { time_zone: Tz::UTC, tracking: PerChannel::from_fn(|_| true), engagement: true, hears: true }
     }
 }
 
@@ -374,12 +378,15 @@ fn totals(apart: &Apart) -> Totals {
 impl ChannelStats {
     fn new(channel: Channel, counts: &Counts, terms: &Terms) -> Self {
         let tracked = terms.tracking[channel];
-        let told = |mark: Mark, wanted: bool| counts.told(channel, mark, tracked && wanted);
+        // Answers and conversions can be told by `POST /v1/events`; the rest comes by the public URL or not at all.
+        let by_url = |mark: Mark| !matches!(mark, Mark::Replied | Mark::Converted);
+        let can = |mark: Mark| terms.hears || !by_url(mark);
+        let told = |mark: Mark, wanted: bool| counts.told(channel, mark, tracked && wanted && can(mark));
         let engaged = |mark: Mark| told(mark, terms.engagement);
         let (sent, cost) = (counts.of(Mark::Sent), counts.get(figures::COST));
         let delivered = told(Mark::Delivered, true);
         let base = match delivered {
-            Some(delivered) if tracked && channel_tells(channel, Mark::Delivered) => delivered,
+            Some(delivered) if tracked && terms.hears && channel_tells(channel, Mark::Delivered) => delivered,
             _ => sent,
         };
         let share = |part: Option<i64>, whole: i64| part.and_then(|part| rate(part, whole)).map(rounded);

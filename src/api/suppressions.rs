@@ -71,7 +71,7 @@ pub struct SuppressionAnswer {
     /// Whether it also binds other tenants that use this sender: the person refused the number that they saw.
     pub shared: bool,
     pub reason: String,
-    /// `inbound`, `provider`, `unsubscribe`, `blocked` or `api`.
+    /// `inbound`, `provider`, `unsubscribe`, `bounce`, `complaint`, `blocked` or `api`.
     pub source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,

@@ -54,6 +54,15 @@ pub fn names(config: &Config) -> Vec<String> {
     named.chain(own.then_some(SANDBOX)).map(str::to_owned).collect()
 }
 
+/// Where the drivers' mail comes back to, by those whose settings can be read.
+pub fn maildirs(config: &Config) -> Vec<std::path::PathBuf> {
+    let of = |section: &DriverSection| match read(section) {
+        Ok(DriverSettings::Smtp(settings)) => settings.bounces.and_then(|bounces| bounces.maildir),
+        _ => None,
+    };
+    config.drivers.iter().filter_map(of).collect()
+}
+
 /// The table as its driver's settings.
 fn read(section: &DriverSection) -> Result<DriverSettings, Box<Diagnostic>> {
     toml::Value::Table(section.table.clone()).try_into().map_err(|error: toml::de::Error| {

@@ -22,13 +22,16 @@ use crate::{
     orchestrator::{Orchestrator, budgets::BudgetWatch},
     policy::diagnostic::Diagnostic,
     store::{Access, OpenOptions, SqlStore, StoreError, Webhooks},
+    tracking::TokenKey,
 };
 
 mod budgets;
 mod drivers;
 pub mod logging;
+mod pauses;
 mod public;
 mod retention;
+mod returns;
 pub mod shipped;
 mod signals;
 mod terms;
@@ -86,6 +89,7 @@ pub struct App {
     public: Option<PublicDoor>,
     receiver: Receiver,
     hooks: webhooks::Hooks,
+    key: TokenKey,
     shutdown: CancellationToken,
 }
 
@@ -113,6 +117,7 @@ impl App {
         let store = crate::store::open(&config.database, OpenOptions::default()).await.map_err(refused)?;
         let listeners: Vec<_> = hooks.keys().cloned().collect();
         store.set_listeners(&listeners).await.map_err(refused)?;
+        pauses::look(&*store, &drivers).await.map_err(refused)?;
         let wrote_policies = write_shipped_policies(&config)?;
         let policies = open_policies(&config, Arc::clone(&clock))?;
         let bell = Arc::new(Bell::default());
@@ -125,22 +130,24 @@ impl App {
         });
         let metrics = Arc::new(Metrics::default());
         let queue = Arc::new(CountedQueue { queue: store.clone(), metrics: Arc::clone(&metrics) });
-        let tracker = public::tracker(&config, &store).await?;
+        let key = public::token_key(&store).await?;
+        let tracker = public::tracker(&config, &key);
         let receiver = Receiver {
             store: store.clone(),
             drivers: drivers.clone(),
             clock: Arc::clone(&clock),
             bell: Arc::clone(&bell),
         };
-        let dress = tracker.as_ref().map(|tracker| public::dress(tracker, &store, &clock));
+        let dress = public::dress(&key, tracker.as_ref(), &store, &clock);
         let mut worker = Worker::new(&worker_name(&config), queue, drivers, clock, bell, settings);
         worker.breakers = breakers;
         worker.terms = Some(Arc::new(terms::PolicyTerms(policies.handle())));
-        worker.dress = dress;
+        worker.dress = Some(dress);
         let api_settings = ApiSettings {
             socket: Some(config.socket.clone()),
             listen: config.listen,
             hosts: config.allowed_hosts.clone(),
+            hears: config.public.url.is_some(),
             connections: ConnectionLimits {
                 most: usize::try_from(config.limits.connections).unwrap_or(usize::MAX),
                 ..ConnectionLimits::default()
@@ -157,6 +164,7 @@ impl App {
             Arc::clone(&policies),
             metrics,
             api_settings,
+            Arc::new(key.clone()),
             shutdown.clone(),
         );
         Ok(Self {
@@ -171,6 +179,7 @@ impl App {
             public,
             receiver,
             hooks,
+            key,
             shutdown,
         })
     }
@@ -197,7 +206,9 @@ impl App {
             public,
             receiver,
             hooks,
+            key,
             shutdown,
+            config,
             ..
         } = self;
         let mut failed = store.failed();
@@ -227,6 +238,10 @@ impl App {
         ));
         let serving = tokio::spawn(api::serve(listeners, api, shutdown.clone()));
         let facing = public.map(|public| public.serve(shutdown.clone()));
+        let pausing =
+            tokio::spawn(pauses::watch(Arc::clone(&store), orchestrator.drivers.clone(), shutdown.clone()));
+        let emptying =
+            tokio::spawn(returns::empty(returns::folders(&config), receiver.clone(), key, shutdown.clone()));
         let stop = shutdown.clone();
         // Where the database cannot be trusted any more, it says so itself.
         let sweeping = tokio::spawn(async move { receiver.run(stop).await });
@@ -265,6 +280,8 @@ impl App {
             let _ = forgetting.await;
             let _ = budgets.await;
             let _ = telling.await;
+            let _ = emptying.await;
+            let _ = pausing.await;
             None
         };
         tokio::select! {

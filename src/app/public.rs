@@ -37,20 +37,29 @@ impl PublicDoor {
     }
 }
 
-/// Signs for the public URL, with the key that the database keeps; none without a URL.
-pub(super) async fn tracker(config: &Config, store: &SqlStore) -> Result<Option<Tracker>, StartError> {
-    let Some(url) = &config.public.url else { return Ok(None) };
+/// The key of all tokens, which the database keeps.
+pub(super) async fn token_key(store: &SqlStore) -> Result<TokenKey, StartError> {
     let mut fresh = [0; 32];
     let random = SystemRandom::new().fill(&mut fresh);
     random.map_err(|_| StartError::Unusable("the system has no random bytes to give".to_owned()))?;
     let key = store.token_key(fresh).await.map_err(refused)?;
-    Ok(Some(Tracker::new(url, TokenKey::new(&key))))
+    Ok(TokenKey::new(&key))
+}
+
+/// Signs for the public URL; none without one.
+pub(super) fn tracker(config: &Config, key: &TokenKey) -> Option<Tracker> {
+    config.public.url.as_deref().map(|url| Tracker::new(url, key.clone()))
 }
 
 /// What the worker adds to messages.
-pub(super) fn dress(tracker: &Tracker, store: &Arc<SqlStore>, clock: &Arc<dyn Clock>) -> Arc<dyn Dress> {
+pub(super) fn dress(
+    key: &TokenKey,
+    tracker: Option<&Tracker>,
+    store: &Arc<SqlStore>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<dyn Dress> {
     let links: Arc<dyn Links> = store.clone();
-    Arc::new(Dressing { tracker: tracker.clone(), links, clock: Arc::clone(clock) })
+    Arc::new(Dressing { key: key.clone(), tracker: tracker.cloned(), links, clock: Arc::clone(clock) })
 }
 
 /// Binds the public listener, where one is set.

@@ -117,6 +117,7 @@ fn outbound(trial: &Trial, clock: &dyn Clock) -> Result<Outbound, TrialError> {
         tenant,
         deadline: clock.now() + DEADLINE,
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: trial.in_service_window,

@@ -41,6 +41,10 @@ impl Driver for AllowList {
         self.driver.credential()
     }
 
+    fn services_of(&self, number: &str) -> Vec<String> {
+        self.driver.services_of(number)
+    }
+
     async fn look_up(&self, attempt: &LookUp) -> Found {
         self.driver.look_up(attempt).await
     }

@@ -25,7 +25,8 @@ const URL_MAX: usize = 900;
 #[derive(Clone, Debug)]
 pub struct Mail {
     pub bytes: Vec<u8>,
-    pub from: Address,
+    /// Whom mail about it comes back to; the sender, unless the driver knows better.
+    pub envelope_from: Address,
     pub to: Address,
     /// Without brackets; the same at every attempt, so that a relay or a mailbox can see a second copy.
     pub message_id: String,
@@ -69,7 +70,7 @@ pub fn build(outbound: &Outbound, default_from: &Mailbox, now: DateTime<Utc>) ->
     if !only_crlf(&bytes) {
         return Err("the email would hold a line end that is not CRLF".into());
     }
-    Ok(Mail { bytes, from: from.email, to: to.email, message_id })
+    Ok(Mail { bytes, envelope_from: from.email, to: to.email, message_id })
 }
 
 /// `List-Unsubscribe` (RFC 2369), written as it is: its address may be longer than a line and must stay whole.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod meta;
 pub mod mime;
 pub mod multipart;
+pub mod returned;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
@@ -23,7 +24,10 @@ pub mod twilio;
 pub mod vonage;
 pub mod webhook;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -59,6 +63,8 @@ pub struct Outbound {
     pub deadline: DateTime<Utc>,
     /// Where the provider is to report on this attempt, our token included; none without a public listener.
     pub status_callback: Option<String>,
+    /// What names this attempt, signed, in the address that mail about it comes back to; none: such mail is not read.
+    pub return_token: Option<String>,
     /// The one-click address of RFC 8058, for the mails that carry one.
     pub unsubscribe: Option<String>,
     /// A template that the provider approved (WhatsApp), to be used where free text may not be.
@@ -101,6 +107,11 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn credential(&self) -> &str {
         self.name()
     }
+    /// The senders behind which the provider writes from this number (messaging services): whoever says STOP to the
+    /// number says it to them.
+    fn services_of(&self, _number: &str) -> Vec<String> {
+        Vec::new()
+    }
     /// Asks the provider what became of an attempt. One call, no retry.
     async fn look_up(&self, _attempt: &LookUp) -> Found {
         Found::CannotTell("the provider has no list to ask".into())
@@ -130,12 +141,14 @@ pub struct PrepareError {
 pub struct Drivers {
     by_name: BTreeMap<String, Arc<dyn Driver>>,
     health: Option<Arc<dyn health::Health>>,
+    /// Those that an operator paused, with the reason, as far as this process knows.
+    paused: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
 impl Drivers {
     pub fn new(drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
         let by_name = drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect();
-        Self { by_name, health: None }
+        Self { by_name, ..Self::default() }
     }
 
     /// The same, with whoever knows which of them can be used now.
@@ -177,10 +190,44 @@ impl Drivers {
         now: DateTime<Utc>,
     ) -> Option<String> {
         let health = self.health.as_ref()?;
+        self.all(channel, named, |driver| health.down(driver.credential(), sender, now))
+    }
+
+    /// The same where operators' pauses have a part in it.
+    pub fn paused(
+        &self,
+        channel: Channel,
+        named: &[String],
+        sender: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        let health = self.health.as_ref();
+        self.all(channel, named, |driver| {
+            let paused = self.why_paused(driver.name());
+            paused.or_else(|| health.and_then(|health| health.down(driver.credential(), sender, now)))
+        })
+    }
+
+    /// The reasons, where each of a channel's drivers has one.
+    fn all(
+        &self,
+        channel: Channel,
+        named: &[String],
+        why: impl Fn(&Arc<dyn Driver>) -> Option<String>,
+    ) -> Option<String> {
         let found = self.for_channel(channel, named);
-        let down: Vec<String> =
-            found.iter().map_while(|driver| health.down(driver.credential(), sender, now)).collect();
-        (!down.is_empty() && down.len() == found.len()).then(|| down.join("; "))
+        let reasons: Vec<String> = found.iter().map_while(|driver| why(driver)).collect();
+        (!reasons.is_empty() && reasons.len() == found.len()).then(|| reasons.join("; "))
+    }
+
+    /// What operators have paused now, by name and with the reason: no decision leads there.
+    pub fn set_paused(&self, paused: impl IntoIterator<Item = (String, String)>) {
+        *self.paused.write().unwrap_or_else(PoisonError::into_inner) = paused.into_iter().collect();
+    }
+
+    fn why_paused(&self, driver: &str) -> Option<String> {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        paused.get(driver).map(|why| format!("{driver} is paused by an operator: {why}"))
     }
 
     /// Every credential that is shut.

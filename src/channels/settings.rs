@@ -54,11 +54,32 @@ pub struct SmtpSettings {
     /// Trusts these certificate authorities (PEM) besides the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Where mail that comes back goes to, and how it comes here; none: it goes to the sender and is not read.
+    #[serde(default)]
+    pub bounces: Option<ReturnSettings>,
     /// Signs the mail here; none: the relay does, where it can.
     #[serde(default)]
     pub dkim: Option<Box<DkimSettings>>,
     #[serde(default)]
     pub timeouts: SmtpTimeouts,
+}
+
+/// The mailbox of what comes back: bounces, notices of a delay, complaints.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnSettings {
+    /// `bounces@agence.example`: the envelope names `bounces+TOKEN@agence.example`, another for each attempt.
+    pub address: String,
+    /// What the mail server divides a mailbox's name and a sub-address by.
+    #[serde(default = "plus")]
+    pub delimiter: char,
+    /// A Maildir that the daemon empties; without one, `orchestrator bounce` brings the mail in.
+    #[serde(default)]
+    pub maildir: Option<PathBuf>,
+}
+
+fn plus() -> char {
+    '+'
 }
 
 /// A DKIM signature (RFC 6376). Receivers find the public key at `SELECTOR._domainkey.DOMAIN`.

@@ -241,11 +241,25 @@ pub enum Command {
         /// A file that is not there yet.
         file: PathBuf,
     },
+    /// Bring a mail that came back (a bounce, a delay, a complaint) to the daemon, from standard input or FILE; for a mail
+    /// server's pipe: whatever goes wrong ends with 75, and the mail server comes again.
+    #[command(after_help = "Examples:\n  orchestrator bounce < returned.eml\n  \
+        |/usr/local/bin/orchestrator bounce --socket /run/orchestrator.sock    (in Postfix's aliases)")]
+    Bounce(BounceArguments),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:\n  \
         orchestrator completions bash > ~/.local/share/bash-completion/completions/orchestrator\n  \
         orchestrator completions fish > ~/.config/fish/completions/orchestrator.fish")]
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BounceArguments {
+    /// A mail in a file; standard input without.
+    pub file: Option<PathBuf>,
+    /// The address that it was delivered to [default: the environment's ORIGINAL_RECIPIENT, then the mail's headers].
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

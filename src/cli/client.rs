@@ -149,7 +149,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, "localhost")
             .header(header::ACCEPT, "application/json");
-        if body.is_some() {
+        if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         for (name, value) in headers {

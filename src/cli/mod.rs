@@ -11,6 +11,7 @@ mod acts;
 mod answer;
 mod arguments;
 mod audit;
+mod bounce;
 mod broadcast;
 mod client;
 mod explain;
@@ -95,6 +96,14 @@ fn run(arguments: Arguments) -> Result<Answer, Failure> {
         Command::Trial(arguments) => block_on(trial::run(&settings(&global.flags())?, &arguments, json)),
         Command::Audit => block_on(audit::run(&settings(&global.flags())?, json)),
         Command::Backup { file } => block_on(audit::backup(&settings(&global.flags())?, &file, json)),
+        Command::Bounce(arguments) => {
+            // A mail server's pipe has no home and no folder: where the socket is named nothing else is needed.
+            let socket = match &global.socket {
+                Some(socket) => Ok(socket.clone()),
+                None => settings(&global.flags()).map(|config| config.socket),
+            };
+            block_on(bounce::run(socket, &arguments, json))
+        }
         Command::Keys { action } => block_on(keys::run(&settings(&global.flags())?, &action, json)),
     }
 }

@@ -97,6 +97,7 @@ async fn offline(
         anstream::eprintln!("remark: {tenant}'s policy cannot be read; days are those of UTC");
     }
     let terms = bundle.map_or_else(Terms::unknown, |bundle| Terms::of(bundle.policy()));
+    let terms = Terms { hears: config.public.url.is_some(), ..terms };
     let now = SystemClock.now();
     let faults = |faults: Vec<crate::request::Fault>| {
         let words: Vec<String> = faults.iter().map(|f| format!("{}: {}", f.pointer, f.detail)).collect();

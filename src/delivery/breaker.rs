@@ -1,5 +1,5 @@
 //! Circuit breakers: a credential whose calls fail is let alone for a while, one that is refused is paused, and one
-//! probe at a time finds out whether it works again (reliability.md F42, F43).
+//! probe at a time finds out whether it works again; then calls come back by a ramp (reliability.md F42, F43).
 //!
 //! What a provider refuses for good is no failure of its own, and what it asked us to wait for is none either. A pause
 //! for a refused credential holds for the sender it was refused with, so that one tenant's wrong number stops no other;
@@ -24,6 +24,11 @@ const WINDOW_SECONDS: usize = 10;
 /// It takes this many calls to judge, and this share of failures to shut, in percent.
 const CALLS_MIN: u32 = 20;
 const FAILURES_PERCENT: u32 = 50;
+/// After a probe came through, calls are let in by a ramp for this long: one in the first second, twice as many in each
+/// next one. What waited does not come back as a herd, and one lucky probe of a provider that flaps proves little.
+const RAMP_SECONDS: i64 = 10;
+/// While the ramp lasts, this many calls are enough to judge.
+const RAMP_CALLS_MIN: u32 = 4;
 /// How long a failing credential is let alone first and at most, in seconds; each failed probe doubles it.
 const FAILING_WAIT: (u32, u32) = (10, 300);
 /// The same for one that is refused: somebody has to mend it.
@@ -106,12 +111,39 @@ impl Closed {
     }
 }
 
+/// The first seconds after a probe came through.
+#[derive(Clone, Debug)]
+struct Ramp {
+    since: DateTime<Utc>,
+    /// Let in so far.
+    admitted: u32,
+    well: u32,
+    failures: u32,
+    /// How long it had been let alone: where it fails again, twice that.
+    waited_seconds: u32,
+}
+
+impl Ramp {
+    fn seconds(&self, now: DateTime<Utc>) -> i64 {
+        (now - self.since).num_seconds().max(0)
+    }
+
+    /// Counts a call in, where there is room for one in this second.
+    fn admits(&mut self, now: DateTime<Utc>) -> bool {
+        let room = (2_u32 << self.seconds(now).min(RAMP_SECONDS)) - 1;
+        let admits = self.admitted < room;
+        self.admitted += u32::from(admits);
+        admits
+    }
+}
+
 /// One credential's calls.
 #[derive(Clone, Debug, Default)]
 struct Circuit {
     /// Calls that worked, and that failed.
     calls: Window<WINDOW_SECONDS>,
     closed: Option<Closed>,
+    ramp: Option<Ramp>,
 }
 
 impl Circuit {
@@ -123,9 +155,14 @@ impl Circuit {
             if probe && failed {
                 closed.longer(FAILING_WAIT.1, now);
             } else if probe {
-                *self = Self::default();
+                let waited_seconds = closed.wait_seconds;
+                let ramp = Ramp { since: now, admitted: 0, well: 0, failures: 0, waited_seconds };
+                *self = Self { ramp: Some(ramp), ..Self::default() };
             }
             return false;
+        }
+        if self.falls_back(failed, now) {
+            return true;
         }
         self.calls.add(u32::from(!failed), u32::from(failed), now);
         let (well, failures) = self.calls.sums(now);
@@ -135,6 +172,28 @@ impl Circuit {
             self.closed = Some(Closed::new(FAILING_WAIT.0, now));
         }
         shut
+    }
+
+    /// Whether a call may be made while the ramp lasts; afterwards there is none.
+    fn ramp_admits(&mut self, now: DateTime<Utc>) -> bool {
+        self.ramp = self.ramp.take().filter(|ramp| ramp.seconds(now) < RAMP_SECONDS);
+        self.ramp.as_mut().is_none_or(|ramp| ramp.admits(now))
+    }
+
+    /// Half of the few calls of a ramp failing shuts it again, for longer than before.
+    fn falls_back(&mut self, failed: bool, now: DateTime<Utc>) -> bool {
+        let Some(ramp) = self.ramp.as_mut().filter(|ramp| ramp.seconds(now) < RAMP_SECONDS) else {
+            return false;
+        };
+        ramp.well += u32::from(!failed);
+        ramp.failures += u32::from(failed);
+        let calls = ramp.well + ramp.failures;
+        if !failed || calls < RAMP_CALLS_MIN || ramp.failures * 100 < calls * FAILURES_PERCENT {
+            return false;
+        }
+        let wait = ramp.waited_seconds.saturating_mul(2).min(FAILING_WAIT.1);
+        *self = Self { closed: Some(Closed::new(wait, now)), ..Self::default() };
+        true
     }
 }
 
@@ -213,6 +272,11 @@ impl Breakers {
             if let Admission::No(until) = admission {
                 return Err(Waits { until: *until, reason: format!("{credential} is {why}") });
             }
+        }
+        let ramping = board.circuits.get_mut(credential).is_some_and(|circuit| !circuit.ramp_admits(now));
+        if ramping {
+            let reason = format!("{credential} works again, and takes up its pace");
+            return Err(Waits { until: now + TimeDelta::seconds(1), reason });
         }
         let probe = refused == Admission::Probe || failing == Admission::Probe;
         if probe {

@@ -41,6 +41,7 @@ impl Worker {
             tenant: claimed.request.tenant.clone(),
             deadline: claimed.plan.deadline,
             status_callback: None,
+            return_token: None,
             unsubscribe: None,
             approved_template: hop.rendered.as_ref().and_then(|rendered| rendered.approved_template.clone()),
             in_service_window: claimed.in_service_window,

@@ -112,10 +112,11 @@ impl Receiver {
             drivers: self.drivers.iter().filter(shares).map(|other| other.name().to_owned()).collect(),
             tenant: tenant.clone(),
             attempt,
+            services: Vec::new(),
         }
     }
 
-    async fn receipt(&self, from: &CalledBack, receipt: &ProviderReceipt) -> Result<()> {
+    pub(super) async fn receipt(&self, from: &CalledBack, receipt: &ProviderReceipt) -> Result<()> {
         failpoint::hit("receipt.verified");
         let received = self.store.receive(from, receipt, after_undelivered, self.clock.now()).await;
         let Some(received) = passable(received)? else { return Ok(()) };
@@ -145,6 +146,9 @@ impl Receiver {
 
     async fn inbound(&self, from: &CalledBack, said: &InboundMessage) -> Result<()> {
         failpoint::hit("stop.verified");
+        // Whoever shares the number shares the refusal, also where another driver knows of it.
+        let services = self.drivers.iter().flat_map(|driver| driver.services_of(&said.to)).collect();
+        let from = &CalledBack { services, ..from.clone() };
         let Some(heard) = passable(self.store.hear(from, said, self.clock.now()).await)? else {
             return Ok(());
         };

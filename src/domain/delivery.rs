@@ -414,6 +414,15 @@ impl AttemptError {
     pub fn says_opted_out(&self) -> bool {
         matches!(self.code.as_deref(), Some("21610" | "131050"))
     }
+
+    /// Whether a mail server says that there is no such mailbox or domain, or that it is shut for good: a hard bounce,
+    /// by its enhanced status code (RFC 3463), at once or in a mail that came back. A full mailbox, a refused text or
+    /// a relay that gave up is none.
+    pub fn says_no_such_mailbox(&self) -> bool {
+        let enhanced = self.code.as_deref().and_then(|code| code.split_whitespace().last());
+        self.class == ErrorClass::Permanent
+            && matches!(enhanced, Some("5.1.1" | "5.1.2" | "5.1.3" | "5.1.6" | "5.1.10" | "5.2.1"))
+    }
 }
 
 /// The failures of an attempt, in the terms in which retry and fallback are decided.

@@ -23,6 +23,8 @@ pub enum ReceiptKind {
     Accepted,
     /// Handed to the carrier.
     Sent,
+    /// It did not arrive yet, and the provider goes on trying (a relay's notice of a delay).
+    Delayed,
     /// Arrived at the device or in the mailbox.
     Delivered,
     /// Opened or read; implies that it arrived.
@@ -32,9 +34,10 @@ pub enum ReceiptKind {
 }
 
 impl ReceiptKind {
-    pub const ALL: [ReceiptKind; 5] = [
+    pub const ALL: [ReceiptKind; 6] = [
         ReceiptKind::Accepted,
         ReceiptKind::Sent,
+        ReceiptKind::Delayed,
         ReceiptKind::Delivered,
         ReceiptKind::Read,
         ReceiptKind::Undelivered,
@@ -44,6 +47,7 @@ impl ReceiptKind {
         match self {
             ReceiptKind::Accepted => "accepted",
             ReceiptKind::Sent => "sent",
+            ReceiptKind::Delayed => "delayed",
             ReceiptKind::Delivered => "delivered",
             ReceiptKind::Read => "read",
             ReceiptKind::Undelivered => "undelivered",

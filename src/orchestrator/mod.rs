@@ -18,7 +18,7 @@ use crate::{
     decide::{self, DecisionInput, explanation::Explanation},
     domain::{
         address::{Contact, Reach, read_contacts},
-        channel::PerChannel,
+        channel::{Channel, PerChannel},
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
         facts::{DriverHealth, Facts, SentLately},
@@ -279,7 +279,7 @@ impl Orchestrator {
         let words = Words::of(&bundle, request, need)
             .map_err(|faults| SubmitError::Content(faults.into_iter().map(fault).collect()))?;
         let contacts = read_contacts(&request.contacts, bundle.policy().region);
-        let facts = match &asked.facts {
+        let mut facts = match &asked.facts {
             Some(facts) => facts.clone(),
             None => self.facts(&bundle, request, &contacts, at).await?,
         };
@@ -295,11 +295,35 @@ impl Orchestrator {
         failpoint::hit("route.loaded");
         let started = Instant::now();
         failpoint::hit("route.eval_start");
-        let decision = decide::decide(&bundle, &input);
+        let mut decision = decide::decide(&bundle, &input);
         failpoint::hit("route.eval_end");
+        if decision.chosen.is_none()
+            && let Some(waiting) = self.without_pauses(&bundle, &facts).filter(|_| asked.facts.is_none())
+        {
+            decision = decide::decide(&bundle, &DecisionInput { facts: &waiting, ..input });
+            facts = waiting;
+        }
         let took = started.elapsed();
         let generation = generation.number;
         Ok(Decided { generation, bundle, words, contacts, facts, at, variant, decision, took })
+    }
+
+    /// The facts as they were without operators' pauses; none where there is no pause. A pause makes way for other
+    /// channels, and where there is none, the message waits for its end.
+    fn without_pauses(&self, bundle: &Bundle, facts: &Facts) -> Option<Facts> {
+        let (policy, now) = (bundle.policy(), self.clock.now());
+        let mut lenient = facts.clone();
+        let mut any = false;
+        for channel in Channel::ALL {
+            let terms = &policy.channels[channel];
+            let (named, from) = (&terms.drivers, terms.from.as_deref());
+            let paused = self.drivers.paused(channel, named, from, now);
+            if paused.is_some() && self.drivers.down(channel, named, from, now).is_none() {
+                any = true;
+                lenient.drivers[channel] = DriverHealth { configured: true, healthy: true, detail: None };
+            }
+        }
+        any.then_some(lenient)
     }
 
     fn tenant(&self, generation: &Generation, tenant: &TenantId) -> Result<Arc<Bundle>, SubmitError> {
@@ -339,6 +363,7 @@ impl Orchestrator {
                 named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
             });
             let down = self.drivers.down(channel, named, from, now);
+            let down = down.or_else(|| self.drivers.paused(channel, named, from, now));
             DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         });
         let KnownFacts { suppressed, spend } = known;

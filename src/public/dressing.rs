@@ -9,14 +9,16 @@ use async_trait::async_trait;
 
 use crate::{
     channels::{Outbound, dress::Dress},
-    domain::{delivery::TrackingTerms, time::Clock},
+    domain::{channel::Channel, delivery::TrackingTerms, time::Clock},
     store::Links,
-    tracking::Tracker,
+    tracking::{TokenKey, Tracker},
 };
 
-/// The tracker, with what keeps its links.
+/// The key of the tokens, and the tracker with what keeps its links.
 pub struct Dressing {
-    pub tracker: Tracker,
+    pub key: TokenKey,
+    /// None without a public URL.
+    pub tracker: Option<Tracker>,
     pub links: Arc<dyn Links>,
     pub clock: Arc<dyn Clock>,
 }
@@ -29,7 +31,11 @@ impl Dress for Dressing {
         terms: &TrackingTerms,
         outbound: &mut Outbound,
     ) -> Result<(), String> {
-        let links = self.tracker.dress(outbound, driver, terms, self.clock.now());
+        if outbound.channel == Channel::Email {
+            outbound.return_token = Some(self.key.returned(outbound.attempt));
+        }
+        let Some(tracker) = &self.tracker else { return Ok(()) };
+        let links = tracker.dress(outbound, driver, terms, self.clock.now());
         if links.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,10 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -127,8 +130,17 @@ pub async fn serve(listener: PublicListener, public: Arc<Public>, shutdown: Canc
 /// Binds the public listener.
 pub async fn bind(settings: &PublicSettings) -> Result<PublicListener, crate::api::ListenError> {
     let address = settings.listen;
-    let tcp = TcpListener::bind(address)
-        .await
-        .map_err(|source| crate::api::ListenError::Tcp { address, source })?;
+    let tcp = listening(address).map_err(|source| crate::api::ListenError::Tcp { address, source })?;
     Ok(PublicListener::new(tcp, settings.proxies.clone()))
+}
+
+/// Connections that wait to be let in. Where there are more, the system drops what their callers take for accepted.
+const WAITING_MAX: u32 = 4_096;
+
+fn listening(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As bound after a restart, while old connections are still being forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
 }

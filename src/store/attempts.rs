@@ -216,6 +216,8 @@ struct Ended {
     cost: Option<MicroEuros>,
     /// The provider says that the person refused this sender, in words.
     opted_out: Option<String>,
+    /// The mail server says by this code that there is no such mailbox.
+    no_mailbox: Option<String>,
 }
 
 impl Ended {
@@ -227,6 +229,7 @@ impl Ended {
                 error: None,
                 cost: *cost,
                 opted_out: None,
+                no_mailbox: None,
             },
             Outcome::Failed { error, .. } => {
                 let status = match error.class {
@@ -239,8 +242,9 @@ impl Ended {
                 let cost = (status != AttemptStatus::Unknown).then_some(MicroEuros::ZERO);
                 let code = error.code.as_deref().unwrap_or_default();
                 let opted_out = error.says_opted_out().then(|| format!("opted out at the provider ({code})"));
+                let no_mailbox = error.says_no_such_mailbox().then(|| code.to_owned());
                 let error = rows::to_json(error).map_err(StoreError::from)?;
-                Self { status, provider_message_id: None, error: Some(error), cost, opted_out }
+                Self { status, provider_message_id: None, error: Some(error), cost, opted_out, no_mailbox }
             }
         })
     }
@@ -363,6 +367,11 @@ impl Operation for Settle {
         failpoint::hit("outcome.row");
         if let Some(reason) = &ended.opted_out {
             self.suppress(link, reason).await?;
+        }
+        if let Some(code) = &ended.no_mailbox
+            && let Some(refusal) = Refusal::of_mailbox(link, self.id, self.attempt, code, self.now).await?
+        {
+            refusal.apply(link).await?;
         }
         if held {
             self.step.tell(link, self.id, self.now).await?;

@@ -282,6 +282,8 @@ impl Hear {
     /// behind which the provider picks a number, where they wrote to this person.
     async fn refused(&self, link: &mut Link<'_>) -> Result<Vec<(String, Option<TenantId>)>, Fault> {
         let mut keys = vec![(self.sender.clone(), None)];
+        let services = self.from.services.iter();
+        keys.extend(services.map(|service| (sender_key(self.said.channel, service), None)));
         for attempt in attempts_at(link, &self.from, self.said.channel, &self.address).await? {
             let sender = sender_key(self.said.channel, &attempt.sender);
             let key = if sender.is_empty() { (sender, Some(attempt.tenant)) } else { (sender, None) };

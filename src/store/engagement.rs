@@ -49,6 +49,8 @@ pub trait Engagement: Send + Sync {
     /// Refuses the tenant's mail to whoever the message's mail went to; none where the message or its mail is not
     /// known. The tenant that it was.
     async fn unsubscribe(&self, message: MessageId, now: DateTime<Utc>) -> Result<Option<TenantId>>;
+    /// The same where the person told their mailbox that the mail is unwanted, which is what a complaint says.
+    async fn complained(&self, message: MessageId, now: DateTime<Utc>) -> Result<Option<TenantId>>;
     /// What this person did on each channel with what came in the last 180 days, beside the tenant's average.
     async fn history(
         &self,
@@ -74,7 +76,11 @@ impl Engagement for SqlStore {
     }
 
     async fn unsubscribe(&self, message: MessageId, now: DateTime<Utc>) -> Result<Option<TenantId>> {
-        self.writer()?.run(Unsubscribe { message, now }).await
+        self.writer()?.run(Unsubscribe { message, complaint: false, now }).await
+    }
+
+    async fn complained(&self, message: MessageId, now: DateTime<Utc>) -> Result<Option<TenantId>> {
+        self.writer()?.run(Unsubscribe { message, complaint: true, now }).await
     }
 
     async fn history(
@@ -368,6 +374,8 @@ pub(super) async fn lock_message(link: &mut Link<'_>, id: MessageId) -> Result<(
 
 struct Unsubscribe {
     message: MessageId,
+    /// Told by the mailbox, not by the page behind our link.
+    complaint: bool,
     now: DateTime<Utc>,
 }
 
@@ -386,14 +394,18 @@ impl Operation for Unsubscribe {
         let tenant = rows::parsed(row.text(0)?, TenantId::parse)?;
         let address = row.text(1)?;
         lock_address(link, &address).await?;
+        let (word, deed, act) = match self.complaint {
+            true => ("told their mailbox that it is unwanted", "complained", "complaint"),
+            false => ("unsubscribed", "unsubscribed", "unsubscribe"),
+        };
         let refusal = Refusal {
             address,
             channel: Channel::Email,
             sender: String::new(),
             tenant: Some(tenant.clone()),
-            reason: format!("unsubscribed on {}", self.now.format("%Y-%m-%d")),
-            act: "unsubscribe",
-            source: "unsubscribe",
+            reason: format!("{word} on {}", self.now.format("%Y-%m-%d")),
+            act,
+            source: act,
             noted_by: tenant.as_str().to_owned(),
             noted_driver: String::new(),
             proof: None,
@@ -403,7 +415,7 @@ impl Operation for Unsubscribe {
             now: self.now,
         };
         refusal.write(link).await?;
-        Deed::new(self.message, "unsubscribed", self.now, Some(Channel::Email)).record(link).await?;
+        Deed::new(self.message, deed, self.now, Some(Channel::Email)).record(link).await?;
         Ok(Some(tenant))
     }
 }

@@ -69,7 +69,7 @@ pub use life::{Forgotten, Keep, Life};
 pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use operate::{ActRecord, Operate, Pause, PauseKind, Pauses, paused_words};
-pub use receipts::{AfterUndelivered, CalledBack, Receipts, Received, Undelivered};
+pub use receipts::{AfterUndelivered, CalledBack, Owner, Receipts, Received, Undelivered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use tracking::{KnownLink, Links};
 pub use webhooks::{ToTell, Untold, Webhooks};

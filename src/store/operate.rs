@@ -77,6 +77,12 @@ impl Pauses {
         self.of(PauseKind::Driver, driver)
     }
 
+    /// The paused drivers, with the operator's words.
+    pub fn of_drivers(&self) -> Vec<(String, String)> {
+        let drivers = self.0.iter().filter(|pause| pause.kind == PauseKind::Driver);
+        drivers.map(|pause| (pause.name.clone(), pause.reason.clone())).collect()
+    }
+
     fn of(&self, kind: PauseKind, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|pause| pause.kind == kind && pause.name == name);
         found.map(|pause| pause.reason.as_str())

@@ -12,6 +12,7 @@ use super::{
     database::{Fault, Link, Row, placeholders, values},
     engagement::lock_message,
     evidence::is_owned_by_another,
+    refusals::{Refusal, lock_address},
     reported::Reported,
     rows,
     writer::Operation,
@@ -41,6 +42,8 @@ pub struct CalledBack {
     pub tenant: TenantId,
     /// The attempt that the URL's own token names, verified.
     pub attempt: Option<AttemptId>,
+    /// The senders behind which the provider writes from the number that a person wrote to.
+    pub services: Vec<String>,
 }
 
 impl CalledBack {
@@ -87,8 +90,20 @@ pub enum Received {
     Nobodys,
 }
 
+/// Whose an attempt is, and by which driver it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub tenant: TenantId,
+    pub message: MessageId,
+    pub driver: String,
+    /// Empty where the driver had none.
+    pub credential: String,
+}
+
 #[async_trait]
 pub trait Receipts: Send + Sync {
+    /// Whose this attempt is, for what comes back with its token and without a tenant's name.
+    async fn owner(&self, attempt: AttemptId) -> Result<Option<Owner>>;
     /// Keeps a receipt, and moves its attempt and message as far as all that was told allows.
     async fn receive(
         &self,
@@ -104,6 +119,19 @@ pub trait Receipts: Send + Sync {
 
 #[async_trait]
 impl Receipts for SqlStore {
+    async fn owner(&self, attempt: AttemptId) -> Result<Option<Owner>> {
+        let sql = "SELECT m.tenant, m.id, a.driver, a.credential FROM attempts a \
+                   JOIN messages m ON m.id = a.message_id WHERE a.id = $1";
+        let mut reader = self.reader().await?;
+        let Some(row) = reader.link().row(sql, values![attempt]).await? else { return Ok(None) };
+        Ok(Some(Owner {
+            tenant: rows::parsed(row.text(0)?, TenantId::parse)?,
+            message: rows::parsed(row.text(1)?, MessageId::parse)?,
+            driver: row.text(2)?,
+            credential: row.text(3)?,
+        }))
+    }
+
     async fn receive(
         &self,
         from: &CalledBack,
@@ -139,7 +167,15 @@ pub(super) struct Receipt {
     pub(super) received_at: DateTime<Utc>,
     /// As JSON.
     pub(super) error: Option<String>,
+    /// It says by this code that there is no such mailbox.
+    pub(super) no_mailbox: Option<String>,
     pub(super) cost: Option<MicroEuros>,
+}
+
+/// The code by which a bounce says that there is no such mailbox.
+fn no_mailbox(kind: ReceiptKind, error: Option<&AttemptError>) -> Option<String> {
+    let error = error.filter(|error| kind == ReceiptKind::Undelivered && error.says_no_such_mailbox());
+    error.map(|error| error.code.clone().unwrap_or_default())
 }
 
 impl Receipt {
@@ -155,6 +191,7 @@ impl Receipt {
             provider_at: receipt.at,
             received_at: now,
             error,
+            no_mailbox: no_mailbox(receipt.kind, receipt.error.as_ref()),
             cost: receipt.cost,
         })
     }
@@ -163,16 +200,20 @@ impl Receipt {
         let some = |text: String| (!text.is_empty()).then_some(text);
         let at = row.int(3)?;
         let kind = ReceiptKind::parse(&row.text(2)?);
+        let kind = kind.ok_or_else(|| Fault::Corrupt("a receipt's kind".into()))?;
+        let error = row.maybe_text(8)?;
+        let read = error.as_deref().map(rows::attempt_error).transpose()?;
         Ok(Self {
             reference: some(row.text(0)?),
             credential: row.text(1)?,
-            kind: kind.ok_or_else(|| Fault::Corrupt("a receipt's kind".into()))?,
+            kind,
             provider_at: if at == 0 { None } else { Some(rows::instant(at)?) },
             tenant: rows::parsed(row.text(4)?, TenantId::parse)?,
             token: some(row.text(5)?).map(|text| rows::parsed(text, AttemptId::parse)).transpose()?,
             drivers: row.text(6)?.split(' ').map(str::to_owned).collect(),
             received_at: rows::instant(row.int(7)?)?,
-            error: row.maybe_text(8)?,
+            error,
+            no_mailbox: no_mailbox(kind, read.as_ref()),
             cost: row.maybe_int(9)?.map(MicroEuros),
         })
     }
@@ -190,15 +231,26 @@ impl Receipt {
         now: DateTime<Utc>,
     ) -> Result<Delivery, Fault> {
         let Some((message, attempt)) = self.find(link).await? else { return Ok(Delivery::NoMatch) };
+        let refusal = match &self.no_mailbox {
+            Some(code) => Refusal::of_mailbox(link, message, attempt, code, now).await?,
+            None => None,
+        };
+        // The address before the message, as an intent takes them.
+        if let Some(refusal) = &refusal {
+            lock_address(link, &refusal.address).await?;
+        }
         lock_message(link, message).await?;
         let reported = Reported::load(link, message, attempt).await?;
         if reported.is_open() {
             return Ok(Delivery::TooEarly);
         }
-        match reported.take(link, self, after, now).await? {
-            Some(due) => Ok(Delivery::Done(Received::Applied { message, due })),
-            None => Ok(Delivery::Done(Received::Again)),
+        let Some(due) = reported.take(link, self, after, now).await? else {
+            return Ok(Delivery::Done(Received::Again));
+        };
+        if let Some(refusal) = refusal {
+            refusal.write(link).await?;
         }
+        Ok(Delivery::Done(Received::Applied { message, due }))
     }
 
     /// The attempt that it is about: the one that the token names, else the only one of the tenant that the provider's

@@ -15,7 +15,7 @@ use super::{
 use crate::domain::{
     channel::Channel,
     consent::{is_plain_sender, sender_key},
-    ids::TenantId,
+    ids::{AttemptId, MessageId, TenantId},
 };
 
 /// A refusal that is to be recorded.
@@ -49,6 +49,38 @@ impl Operation for Refusal {
 }
 
 impl Refusal {
+    /// A mailbox that is not there (any more), as the mail server of this attempt said: the tenant's mail goes there no
+    /// more, whoever writes it. None where the address was forgotten meanwhile.
+    pub(super) async fn of_mailbox(
+        link: &mut Link<'_>,
+        message: MessageId,
+        attempt: AttemptId,
+        code: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, Fault> {
+        let sql = "SELECT a.address, a.driver, m.tenant FROM attempts a JOIN messages m ON m.id = a.message_id \
+                   WHERE a.message_id = $1 AND a.id = $2 AND a.channel = 'email' AND a.address <> ''";
+        let Some(row) = link.row(sql, values![message, attempt]).await? else { return Ok(None) };
+        let noted_by = row.text(2)?;
+        let tenant = TenantId::parse(&noted_by).map_err(|_| Fault::Corrupt("a message's tenant".into()))?;
+        Ok(Some(Self {
+            address: row.text(0)?,
+            channel: Channel::Email,
+            sender: String::new(),
+            tenant: Some(tenant),
+            reason: format!("hard bounce on {} ({code}): no such mailbox", now.format("%Y-%m-%d")),
+            act: "bounce",
+            source: "bounce",
+            noted_by,
+            noted_driver: row.text(1)?,
+            proof: Some(format!("attempt {attempt} at message {message}")),
+            reference: None,
+            review: false,
+            said_at: now,
+            now,
+        }))
+    }
+
     fn tenant(&self) -> &str {
         self.tenant.as_ref().map(TenantId::as_str).unwrap_or_default()
     }

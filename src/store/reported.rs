@@ -115,7 +115,7 @@ impl Reported {
         self.write_attempt(link, receipt, &told, now).await?;
         // Not before it was sent, not after now: a provider's clock is not ours.
         let at = receipt.provider_at.unwrap_or(now).clamp(self.started_at.min(now), now);
-        self.show(link, &told, at).await?;
+        self.show(link, &told, receipt, at).await?;
         self.count(link, &told, (receipt.kind == ReceiptKind::Delivered).then_some(at));
         let seen = Seen {
             status: self.status,
@@ -217,16 +217,25 @@ impl Reported {
     }
 
     /// The timeline tells of each new height, and of a contradiction once.
-    async fn show(&self, link: &mut Link<'_>, told: &Told, at: DateTime<Utc>) -> Result<(), Fault> {
+    async fn show(
+        &self,
+        link: &mut Link<'_>,
+        told: &Told,
+        receipt: &Receipt,
+        at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
         let id = self.message.to_string();
         let state = told.state().map(ReceiptKind::as_str);
-        let words = match told.error() {
-            Some(error) if told.undelivered() => {
+        let delayed = receipt.error.as_deref().filter(|_| receipt.kind == ReceiptKind::Delayed);
+        let delayed = delayed.map(rows::attempt_error).transpose()?;
+        let why = told.error().filter(|_| told.undelivered()).or(delayed.as_ref());
+        let words = match why {
+            Some(error) => {
                 let code = error.code.as_ref().filter(|code| !error.detail.starts_with(code.as_str()));
                 let code = code.map(|code| format!("{code}: ")).unwrap_or_default();
                 format!("{}: {code}{}", self.channel, error.detail)
             }
-            _ => self.channel.as_str().to_owned(),
+            None => self.channel.as_str().to_owned(),
         };
         if let Some(state) = state
             && self.before.as_deref() != Some(state)

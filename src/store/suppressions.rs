@@ -40,7 +40,7 @@ pub struct Suppression {
     pub tenant: Option<TenantId>,
     /// In words, for whoever asks why nothing is sent.
     pub reason: String,
-    /// `inbound`, `provider`, `unsubscribe`, `blocked`, `api`; empty in rows of the first version.
+    /// `inbound`, `provider`, `unsubscribe`, `bounce`, `complaint`, `blocked`, `api`; empty in rows of the first version.
     pub source: String,
     /// The text that said so.
     pub proof: Option<String>,

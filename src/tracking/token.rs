@@ -1,19 +1,25 @@
 //! Tokens: what they name, signed with HMAC-SHA256 under the daemon's own key.
 //!
 //! Version, kind and tenant are in what is signed, so that no token passes for another kind or tenant. 128 bits
-//! of the tag are kept. A token has one spelling only, says nothing that is secret, and never expires: receipts may
-//! come a week later, and an unsubscribe link has to work as long as the mail is kept.
+//! of the tag are kept, 96 where it stands in a mail's address. A token has one spelling only (an address's may change
+//! its case on the way), says nothing that is secret, and never expires: receipts may come a week later, and an
+//! unsubscribe link has to work as long as the mail is kept.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-use crate::domain::ids::{AttemptId, MessageId, TenantId};
+use crate::{
+    channels::returned::{RETURN_TOKEN_CHARACTERS, ReturnTokens},
+    domain::ids::{AttemptId, MessageId, TenantId},
+};
 
 const VERSION: u8 = 1;
 const TAG_BYTES: usize = 16;
 const ID_BYTES: usize = 16;
+/// An address has room for 64 characters before its `@`, a mailbox's own name among them.
+const RETURN_TAG_BYTES: usize = 12;
 /// Longer than any token: what is longer is not even decoded.
 const CHARACTERS_MAX: usize = 128;
 /// Keeps these signatures apart from any other use of the key.
@@ -26,6 +32,7 @@ enum Kind {
     Open = 2,
     Click = 3,
     Unsubscribe = 4,
+    Return = 5,
 }
 
 /// A mail was opened.
@@ -75,6 +82,13 @@ impl TokenKey {
 
     pub fn unsubscribe(&self, message: MessageId) -> String {
         self.seal(Kind::Unsubscribe, "", &message.to_bytes())
+    }
+
+    /// What stands in the address that a mail about this attempt comes back to: letters and digits whatever their case,
+    /// because mail systems change it.
+    pub fn returned(&self, attempt: AttemptId) -> String {
+        let payload = attempt.to_bytes();
+        base32(&[&payload[..], &self.tag(Kind::Return, "", &payload)[..RETURN_TAG_BYTES]].concat())
     }
 
     pub fn read_attempt(&self, token: &str, tenant: &TenantId) -> Option<AttemptId> {
@@ -135,6 +149,43 @@ impl TokenKey {
         tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
         tag
     }
+}
+
+impl ReturnTokens for TokenKey {
+    fn read_returned(&self, token: &str) -> Option<AttemptId> {
+        if token.len() != RETURN_TOKEN_CHARACTERS {
+            return None;
+        }
+        let bytes = unbase32(token)?;
+        let (payload, tag) = bytes.split_first_chunk::<ID_BYTES>()?;
+        let expected = self.tag(Kind::Return, "", payload);
+        let ours = bool::from(expected[..RETURN_TAG_BYTES].ct_eq(tag));
+        ours.then(|| AttemptId::from_bytes(*payload))
+    }
+}
+
+/// RFC 4648 section 6, in lower case and without padding.
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+fn base32(bytes: &[u8]) -> String {
+    let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1);
+    let five = |from: usize| (from..from + 5).fold(0_usize, |value, at| value << 1 | usize::from(bit(at)));
+    (0..bytes.len() * 8).step_by(5).map(|from| char::from(ALPHABET[five(from)])).collect()
+}
+
+/// Whole bytes and nothing behind them but zeros.
+fn unbase32(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut held, mut bits) = (Vec::with_capacity(text.len() * 5 / 8), 0_u32, 0);
+    for letter in text.bytes() {
+        let value = ALPHABET.iter().position(|known| *known == letter.to_ascii_lowercase())?;
+        (held, bits) = (held << 5 | u32::try_from(value).ok()?, bits + 5);
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(held >> bits).ok()?);
+            held &= (1 << bits) - 1;
+        }
+    }
+    (held == 0).then_some(bytes)
 }
 
 fn instant(bytes: &[u8]) -> Option<DateTime<Utc>> {

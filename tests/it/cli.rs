@@ -19,6 +19,7 @@ use crate::support::{
 };
 
 mod acts;
+mod bounce;
 mod numbers;
 mod trial;
 mod upkeep;

@@ -34,6 +34,7 @@ fn outbound(channel: Channel, to: &str, attempt_number: u16) -> Outbound {
         tenant: TenantId::parse("tenant_123").unwrap(),
         deadline: chrono::DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: false,

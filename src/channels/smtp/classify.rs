@@ -92,7 +92,12 @@ fn tls_fault(error: &Error) -> Option<String> {
 pub fn before_dot(stage: Stage, failure: &Failure) -> PrepareError {
     let error = match failure {
         Failure::Reply { code, text } => {
-            AttemptError { class: refusal(stage, *code), code: Some(shown(*code, text)), detail: clean(text) }
+            // A code about an address (RFC 3463, subject 1) is about our own at MAIL, and must not pass for one about the
+            // recipient's.
+            let whole = shown(*code, text);
+            let about_us = stage == Stage::Mail && whole.contains(" 5.1.");
+            let told = if about_us { code.to_string() } else { whole };
+            AttemptError { class: refusal(stage, *code), code: Some(told), detail: clean(text) }
         }
         Failure::Silence(seconds) => {
             uncoded(ErrorClass::NotSent, &format!("no answer to {} in {seconds} s", stage.as_str()))

@@ -6,6 +6,7 @@
 
 mod classify;
 mod dkim;
+mod returns;
 mod stream;
 
 use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 use self::{
     classify::{Failure, Stage, after_dot, before_dot},
     dkim::Signer,
+    returns::ReturnPath,
     stream::{Gate, Wire},
 };
 use super::{
@@ -54,6 +56,7 @@ pub struct Smtp {
     tls: Option<(TlsMode, TlsParameters)>,
     login: Option<(SecretString, SecretString)>,
     from: Mailbox,
+    returns: Option<ReturnPath>,
     dkim: Option<Signer>,
     hello: ClientId,
     timeouts: SmtpTimeouts,
@@ -103,6 +106,7 @@ impl Smtp {
             tls,
             login,
             from: mime::mailbox("from", &settings.from, settings.from_name.as_deref())?,
+            returns: settings.bounces.as_ref().map(ReturnPath::new).transpose()?,
             dkim: settings.dkim.as_deref().map(Signer::new).transpose()?,
             hello,
             timeouts,
@@ -159,7 +163,7 @@ impl Smtp {
     async fn envelope(&self, link: &mut AsyncSmtpConnection, mail: &mime::Mail) -> Result<(), PrepareError> {
         let seconds = self.timeouts.command_seconds;
         let mut parameters = Vec::new();
-        let addresses: [&str; 2] = [mail.from.as_ref(), mail.to.as_ref()];
+        let addresses: [&str; 2] = [mail.envelope_from.as_ref(), mail.to.as_ref()];
         if !addresses.iter().all(|a| a.is_ascii()) {
             if !link.server_info().supports_feature(Extension::SmtpUtfEight) {
                 return Err(refused("smtputf8", "the address is not ASCII and the relay lacks SMTPUTF8"));
@@ -167,14 +171,18 @@ impl Smtp {
             parameters.push(MailParameter::SmtpUtfEight);
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let from = MailFrom::new(Some(mail.from.clone()), parameters);
+        let from = MailFrom::new(Some(mail.envelope_from.clone()), parameters);
         let answer = step(Stage::Mail, seconds, link.command(from)).await?;
         expect(Stage::Mail, &answer, 2)?;
         let to = Rcpt::new(mail.to.clone(), Vec::new());
         let answer = step(Stage::Rcpt, seconds, link.command(to)).await?;
         expect(Stage::Rcpt, &answer, 2)?;
         let answer = step(Stage::Data, seconds, link.command(Data)).await?;
-        expect(Stage::Data, &answer, 3)
+        expect(Stage::Data, &answer, 3)?;
+        // One that stands there already would be taken for the answer to the dot.
+        let mut another = std::pin::pin!(link.read_response());
+        let spoke = std::future::poll_fn(|cx| Poll::Ready(another.as_mut().poll(cx).is_ready())).await;
+        if spoke { Err(before_dot(Stage::Body, &too_early())) } else { Ok(()) }
     }
 }
 
@@ -262,6 +270,9 @@ impl Driver for Smtp {
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
         let now = self.clock.now();
         let mut mail = mime::build(outbound, &self.from, now).map_err(|e| refused("content", e))?;
+        if let (Some(returns), Some(token)) = (&self.returns, &outbound.return_token) {
+            mail.envelope_from = returns.of(token).map_err(|e| refused("content", e))?;
+        }
         if let Some(signer) = &self.dkim {
             mail.bytes = signer.sign(&mail.bytes, now).ok_or_else(|| {
                 before_dot(Stage::Connect, &Failure::Unsuitable("the mail could not be signed (DKIM)".into()))
@@ -314,12 +325,18 @@ async fn up_to_the_dot(mut sending: Sending, gate: &Gate, seconds: u32) -> Resul
         Poll::Pending => Poll::Pending,
     });
     let failure = match tokio::time::timeout(seconds_of(seconds), at_the_dot).await {
+        Ok(None) if gate.spoke_early() => too_early(),
         Ok(None) => return Ok(sending),
         Ok(Some(Err(error))) => Failure::of(&error),
-        Ok(Some(Ok(_))) => Failure::Broken("an answer came before the end of the body".into()),
+        Ok(Some(Ok(_))) => too_early(),
         Err(_) => Failure::Silence(seconds),
     };
     Err(before_dot(Stage::Body, &failure))
+}
+
+/// The relay spoke, or hung up, before it had the dot: whatever it says is not about this mail.
+fn too_early() -> Failure {
+    Failure::Broken("an answer, or the end of the link, came before the end of the body".into())
 }
 
 /// The relay has the body and waits for the dot.
@@ -333,7 +350,13 @@ struct Ready {
 #[async_trait]
 impl Prepared for Ready {
     async fn send(self: Box<Self>) -> Outcome {
-        let Self { sending, gate, message_id, seconds } = *self;
+        let Self { mut sending, gate, message_id, seconds } = *self;
+        // One more look while the gate still holds.
+        let over = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx).is_ready())).await;
+        if over || gate.spoke_early() {
+            let PrepareError { error, retry_after_seconds } = before_dot(Stage::Body, &too_early());
+            return Outcome::Failed { error, retry_after_seconds };
+        }
         gate.open();
         let answered = tokio::time::timeout(seconds_of(seconds), sending).await;
         if let Ok((_, Ok(answer))) = &answered {

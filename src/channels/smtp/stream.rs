@@ -6,7 +6,8 @@
 //!
 //! Its gate holds back what is written once the body has been: the SMTP client writes body and final dot in one
 //! go, and between the two the intent to send is recorded (reliability.md section 5.2). It lies below TLS, so that
-//! what is held back has certainly not left.
+//! what is held back has certainly not left. Whoever speaks while it holds, or hangs up, spoke too early: that is no
+//! answer to the dot.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
 };
@@ -33,7 +34,11 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Between the body and the final dot.
 #[derive(Debug, Default)]
-pub struct Gate(AtomicU8);
+pub struct Gate {
+    stands: AtomicU8,
+    /// The other side said something, or hung up, while it held.
+    early: AtomicBool,
+}
 
 impl Gate {
     const SHUT: u8 = 1;
@@ -44,32 +49,39 @@ impl Gate {
 
     /// From now on nothing is written.
     pub fn shut(&self) {
-        self.0.store(Self::SHUT, Ordering::SeqCst);
+        self.stands.store(Self::SHUT, Ordering::SeqCst);
     }
 
     /// Whether everything before it has been written, and something waits to be.
     pub fn reached(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == Self::REACHED
+        self.stands.load(Ordering::SeqCst) == Self::REACHED
     }
 
     /// Lets it through. Wakes nobody: whoever opens it then polls what waits.
     pub fn open(&self) {
-        self.0.store(Self::OPENED, Ordering::SeqCst);
+        self.stands.store(Self::OPENED, Ordering::SeqCst);
     }
 
     /// Whether a single byte has gone through since it was opened. If not, the dot has not left.
     pub fn passed(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == Self::PASSED
+        self.stands.load(Ordering::SeqCst) == Self::PASSED
+    }
+
+    /// Whether the other side said something, or hung up, before it was to.
+    pub fn spoke_early(&self) -> bool {
+        self.early.load(Ordering::SeqCst)
     }
 
     /// Whether a write has to wait.
     fn holds(&self) -> bool {
-        let shut = self.0.compare_exchange(Self::SHUT, Self::REACHED, Ordering::SeqCst, Ordering::SeqCst);
+        let shut =
+            self.stands.compare_exchange(Self::SHUT, Self::REACHED, Ordering::SeqCst, Ordering::SeqCst);
         shut.is_ok() || self.reached()
     }
 
     fn let_through(&self) {
-        let first = self.0.compare_exchange(Self::OPENED, Self::PASSED, Ordering::SeqCst, Ordering::SeqCst);
+        let first =
+            self.stands.compare_exchange(Self::OPENED, Self::PASSED, Ordering::SeqCst, Ordering::SeqCst);
         if first.is_ok() {
             failpoint::hit("send.last_byte");
         }
@@ -128,6 +140,10 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.gate.holds() {
+            let mut byte = [0; 1];
+            if self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte)).is_ready() {
+                self.gate.early.store(true, Ordering::SeqCst);
+            }
             return Poll::Pending;
         }
         self.tls |= bytes.first() == Some(&TLS_HANDSHAKE);

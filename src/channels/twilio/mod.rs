@@ -21,7 +21,7 @@ use super::{
     http::{Connection, Request, classify::outcome},
 };
 use crate::{
-    domain::{channel::Channel, delivery::Outcome, time::Clock},
+    domain::{channel::Channel, consent::sender_key, delivery::Outcome, time::Clock},
     failpoint,
 };
 
@@ -96,6 +96,14 @@ impl Driver for Twilio {
 
     fn credential(&self) -> &str {
         &self.account.credential
+    }
+
+    fn services_of(&self, number: &str) -> Vec<String> {
+        let channel = self.kind.channel();
+        let wanted = sender_key(channel, number);
+        let holds = |numbers: &Vec<String>| numbers.iter().any(|one| sender_key(channel, one) == wanted);
+        let found = self.settings.services.iter().filter(|(_, numbers)| holds(numbers));
+        found.map(|(service, _)| service.clone()).collect()
     }
 
     async fn prepare(&self, outbound: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {

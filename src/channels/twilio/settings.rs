@@ -40,6 +40,10 @@ pub struct TwilioSettings {
     /// `MG…`: Twilio chooses the sender. Used where neither tenant nor `from` names one.
     #[serde(default)]
     pub messaging_service_sid: Option<String>,
+    /// The numbers of each messaging service (`MG…`), as the console lists them: a STOP to one of them is a STOP to the
+    /// service, whichever tenant uses it. Without them it is known of those whom a tenant's service has written to.
+    #[serde(default)]
+    pub services: BTreeMap<String, Vec<String>>,
     /// Lets Twilio write GSM-7 look-alikes for characters that would make an SMS dearer.
     #[serde(default)]
     pub smart_encoded: Option<bool>,
@@ -87,6 +91,14 @@ impl Account {
             && !is_sid("MG", service)
         {
             return Err(format!("messaging_service_sid: {service:?} is not `MG` and 32 hex digits"));
+        }
+        for (service, numbers) in &settings.services {
+            if !is_sid("MG", service) {
+                return Err(format!("services: {service:?} is not `MG` and 32 hex digits"));
+            }
+            if let Some(wrong) = numbers.iter().find(|number| !is_sender(kind, number)) {
+                return Err(format!("services: {wrong:?} is {}", expected_sender(kind)));
+            }
         }
         if let Some(from) = &settings.from
             && !is_sender(kind, from)

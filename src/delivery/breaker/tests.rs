@@ -53,6 +53,38 @@ fn half_of_twenty_calls_failing_shuts_it_and_a_probe_opens_it() {
     }
 }
 
+/// A circuit that was shut for ten seconds, and whose probe has just come through.
+fn reopened() -> Arc<Breakers> {
+    let breakers = Arc::<Breakers>::default();
+    for _ in 0..20 {
+        call(&breakers, &failed(ErrorClass::NotSent), 0);
+    }
+    assert!(call(&breakers, &accepted(), 10));
+    breakers
+}
+
+#[test]
+fn calls_come_back_by_a_ramp() {
+    let breakers = reopened();
+    let admitted: Vec<usize> =
+        (10..20).map(|second| (0..5_000).filter(|_| call(&breakers, &accepted(), second)).count()).collect();
+    assert_eq!(admitted, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+    assert_eq!(waits(&reopened(), 10), None, "the first of a second");
+    assert_eq!((0..5_000).filter(|_| call(&breakers, &accepted(), 20)).count(), 5_000, "the ramp is over");
+    assert_eq!(breakers.down("main", None, at(11)), None, "it is in use");
+}
+
+#[test]
+fn one_lucky_probe_of_a_provider_that_flaps_proves_little() {
+    let breakers = reopened();
+    for (outcome, second) in [(accepted(), 11), (failed(ErrorClass::NotSent), 11), (accepted(), 12)] {
+        assert!(call(&breakers, &outcome, second));
+    }
+    assert_eq!(breakers.down("main", None, at(12)), None, "three calls do not tell");
+    assert!(call(&breakers, &failed(ErrorClass::Unknown), 12));
+    assert_eq!(waits(&breakers, 12), Some(32), "for twice as long as before");
+}
+
 #[test]
 fn each_failed_probe_doubles_the_wait_up_to_a_cap() {
     let breakers = Arc::<Breakers>::default();

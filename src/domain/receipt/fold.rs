@@ -26,6 +26,7 @@ const fn bit(kind: ReceiptKind) -> u8 {
         ReceiptKind::Undelivered => 1 << 2,
         ReceiptKind::Delivered => 1 << 3,
         ReceiptKind::Read => 1 << 4,
+        ReceiptKind::Delayed => 1 << 5,
     }
 }
 
@@ -52,12 +53,13 @@ impl Told {
         }
     }
 
-    /// The furthest that was told: read, delivered, undelivered, sent, accepted; none without a receipt.
+    /// The furthest that was told: read, delivered, undelivered, delayed, sent, accepted; none without a receipt.
     pub fn state(&self) -> Option<ReceiptKind> {
         [
             ReceiptKind::Read,
             ReceiptKind::Delivered,
             ReceiptKind::Undelivered,
+            ReceiptKind::Delayed,
             ReceiptKind::Sent,
             ReceiptKind::Accepted,
         ]

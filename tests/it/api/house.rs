@@ -23,6 +23,7 @@ use channel_orchestrator::{
     orchestrator::Orchestrator,
     policy::assemble::PolicyEnvironment,
     store::{OpenOptions, open},
+    tracking::TokenKey,
 };
 use chrono::{DateTime, Utc};
 use http_body_util::BodyExt;
@@ -125,6 +126,7 @@ impl House {
             Arc::new(policies),
             Arc::new(Metrics::default()),
             settings,
+            Arc::new(TokenKey::new(&[7; 32])),
             closing.clone(),
         );
         Self { router: router(api.clone()), api, clock, closing, dir }

@@ -7,6 +7,7 @@ pub(crate) mod house;
 mod idempotency;
 mod keys;
 mod numbers;
+mod returned;
 mod routes;
 mod shapes;
 mod sockets;

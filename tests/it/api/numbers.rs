@@ -302,3 +302,16 @@ async fn a_person_gets_no_more_than_the_cap() {
     let listed = house.ask(get("/v1/messages?recipient=zoe&status=skipped")).await.json();
     assert_eq!(listed["messages"].as_array().unwrap().len(), 2);
 }
+
+/// Without a public URL nobody can tell us of opens, clicks and arrivals: that is no zero.
+#[tokio::test]
+async fn what_nobody_could_tell_is_null() {
+    for (hears, expected) in [(true, json!(0)), (false, json!(null))] {
+        let house = House::idle(ApiSettings { hears, ..ApiSettings::default() }).await;
+        let figures = house.get("/v1/tenants/acme/stats?channel=email").await.json();
+        let email = &figures["channels"][0];
+        assert_eq!((&email["opened"], &email["clicked"]), (&expected, &expected), "{hears}");
+        let sms = house.get("/v1/tenants/acme/stats?channel=sms").await.json()["channels"][0].clone();
+        assert_eq!((&sms["delivered"], &sms["sent"]), (&expected, &json!(0)), "{hears}");
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use super::{Place, in_folder, running};
+use crate::support::daemon::Daemon;
 
 const REQUEST: &str = r#"{"context": {"tenantId": "acme", "prospectId": "p/1", "prospectEmail": "zoe@example.com"},
     "content": {"body": "Bonjour"}}"#;
@@ -54,4 +57,42 @@ fn without_a_daemon_acts_say_how_to_start_one() {
         place.run(&[arguments, &by].concat()).expect(69).says(&["no daemon answers on", "serve"]);
     }
     place.run(&["acts"]).expect(69);
+}
+
+/// A pause makes way for other channels at once; where there is none, the message waits for its end.
+#[test]
+fn a_paused_driver_shapes_the_next_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    let drivers = "[drivers.texts]\nkind = \"sandbox\"\n[drivers.mails]\nkind = \"sandbox\"\n";
+    let tenant = "[channels.sms]\ndrivers = [\"texts\"]\n[channels.email]\ndrivers = [\"mails\"]\n\
+                  [quiet_hours]\nstart = \"00:00\"\nend = \"00:00\"\n";
+    let mut daemon = Daemon::prepare(dir.path(), tenant, drivers);
+    daemon.start();
+    let by = r#"{"reason": "maintenance", "by": "zoe"}"#;
+    let act = |daemon: &Daemon, driver: &str, act: &str| {
+        assert_eq!(daemon.call("POST", &format!("/v1/drivers/{driver}/{act}"), &[], by).unwrap().status, 200);
+    };
+    let request = json!({
+        "context": { "tenantId": "acme", "prospectId": "p", "prospectPhone": "+33612345678",
+            "prospectEmail": "zoe@example.com", "messageType": "notification", "priority": { "level": "urgent" } },
+        "content": { "body": "Bonjour" },
+    });
+    let send = |daemon: &Daemon| {
+        let headers = [("prefer", "wait=0")];
+        daemon.call("POST", "/v1/messages", &headers, &request.to_string()).unwrap()
+    };
+    assert_eq!(send(&daemon).body["channel"], "sms");
+    act(&daemon, "texts", "pause");
+    let answer = daemon.call("POST", "/v1/decisions", &[], &request.to_string()).unwrap();
+    assert_eq!(answer.body["channel"], "email", "{}", answer.text);
+    act(&daemon, "mails", "pause");
+    let waits = send(&daemon);
+    assert_eq!((waits.status, &waits.body["channel"]), (202, &json!("sms")), "{}", waits.text);
+    // Known again after a restart.
+    act(&daemon, "mails", "resume");
+    assert_eq!(daemon.terminate(), Some(0));
+    daemon.start();
+    assert_eq!(send(&daemon).body["channel"], "email");
+    let metrics = daemon.call("GET", "/metrics", &[], "").unwrap().text;
+    assert!(metrics.contains("status_webhooks{status=\"waiting\"} 0"), "{metrics}");
 }

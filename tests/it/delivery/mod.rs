@@ -6,6 +6,7 @@ mod loops;
 mod money;
 mod pauses;
 mod receiver;
+mod returns;
 mod scripted;
 
 use std::sync::Arc;

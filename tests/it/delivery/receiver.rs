@@ -12,7 +12,7 @@ use channel_orchestrator::{
         ids::TenantId,
         receipt::{EngagementEvent, InboundMessage, ProviderEvent, ProviderReceipt, ReceiptKind},
     },
-    store::StoreError,
+    store::{CalledBack, Contacts, StoreError},
 };
 
 use super::{
@@ -105,6 +105,52 @@ async fn a_stop_stops_what_waits_and_a_start_lets_it_go() {
     desk.worker.run_once().await.unwrap();
     assert_eq!(desk.record(&waiting[1]).await.status, Status::Sent);
     desk.base.audit().await;
+}
+
+/// A person whom no message of the service ever reached says STOP to one of its numbers, and tenant A hears it: tenant B's
+/// service writes from that number too.
+#[tokio::test]
+async fn a_stop_to_a_number_of_a_service_is_one_to_the_service() {
+    const SERVICE: &str = "MG00000000000000000000000000000001";
+    let driver = Scripted::new("sandbox", []);
+    let desk = Desk::new(driver.clone()).await;
+    let from = CalledBack {
+        driver: "sandbox".into(),
+        credential: "sandbox".into(),
+        drivers: vec!["sandbox".into()],
+        tenant: TenantId::parse("neighbour").unwrap(),
+        attempt: None,
+        services: vec![SERVICE.into()],
+    };
+    let say = async |text: &str, second| {
+        let said = InboundMessage {
+            channel: Channel::Sms,
+            provider_message_id: format!("in-{text}"),
+            from: "+33612345678".into(),
+            to: "+33700000009".into(),
+            text: text.into(),
+            at: None,
+            answers: None,
+        };
+        desk.store.hear(&from, &said, at(second)).await.unwrap();
+    };
+    say("STOP", 1).await;
+    let by_service = || {
+        let mut new = super::plain(message());
+        let plan = new.plan.as_mut().unwrap();
+        plan.hops.truncate(1);
+        plan.hops[0].from = Some(SERVICE.into());
+        new
+    };
+    let (first, second) = (by_service(), by_service());
+    desk.accept(&first).await;
+    desk.work_at(2).await;
+    assert_eq!((desk.record(&first).await.status, driver.sent().len()), (Status::Skipped, 0));
+    say("START", 3).await;
+    desk.accept(&second).await;
+    desk.work_at(4).await;
+    assert_eq!(desk.record(&second).await.status, Status::Sent);
+    desk.end().await;
 }
 
 /// F50: never a 200 for what is not kept.

@@ -8,13 +8,15 @@ mod meta;
 mod meta_callbacks;
 mod provider_twin;
 mod reference;
-mod smtp_server;
+pub mod returned;
+pub mod smtp_server;
 mod smtp_sink;
 mod telegram;
 mod tls;
 mod twilio;
 mod twilio_callbacks;
 mod twin;
+mod verbs;
 mod vonage;
 mod webhook;
 
@@ -63,6 +65,7 @@ fn email(to: &str) -> Outbound {
         tenant: TenantId::parse("tenant_123").unwrap(),
         deadline: chrono::DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: false,
@@ -120,6 +123,7 @@ fn cases() -> Vec<(&'static str, Script, &'static str)> {
         ("EHLO dropped", Script { hello: Act::Drop, ..s() }, "early not_sent"),
         ("auth wanted", Script { mail: say("530 5.7.0 first\r\n"), ..s() }, "early misconfigured 530 5.7.0"),
         ("sender refused", Script { mail: say("550 5.7.1 no\r\n"), ..s() }, "early permanent 550 5.7.1"),
+        ("sender unknown", Script { mail: say("550 5.1.1 who?\r\n"), ..s() }, "early permanent 550"),
         ("MAIL dropped", Script { mail: Act::Drop, ..s() }, "early not_sent"),
         ("no such user", Script { rcpt: say("550 5.1.1 who?\r\n"), ..s() }, "early permanent 550 5.1.1"),
         (

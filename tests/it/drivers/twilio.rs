@@ -46,6 +46,7 @@ pub fn outbound(channel: Channel) -> Outbound {
         tenant: TenantId::parse("tenant_123").unwrap(),
         deadline: now() + TimeDelta::days(1),
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: false,
@@ -412,6 +413,8 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("twilio", format!("{good}from = \"+33 7\""), "a short code"),
         ("twilio_whatsapp", format!("{good}from = \"MonAgence\""), "not a number"),
         ("twilio", format!("{good}messaging_service_sid = \"MG1\""), "`MG`"),
+        ("twilio", format!("{good}services = {{ MG1 = [\"+33700000000\"] }}"), "`MG`"),
+        ("twilio", format!("{good}services = {{ {SERVICE} = [\"+33 7\"] }}"), "a short code"),
         ("twilio", format!("{good}free_text_anytime = true"), "twilio_whatsapp"),
         ("twilio_whatsapp", format!("{good}[content_sids]\na = \"b\""), "`HX`"),
         ("twilio", format!("{good}base_url = \"http://api.twilio.com\""), "allow_plaintext"),
@@ -426,4 +429,15 @@ fn settings_that_cannot_work_are_refused_in_words() {
     let (other, _other) = twilio("twilio_whatsapp", 1, "");
     assert_eq!(driver.credential(), other.credential());
     assert!(!driver.credential().contains(SID));
+}
+
+#[test]
+fn a_service_is_known_by_its_numbers() {
+    let services = format!("services = {{ {SERVICE} = [\"+33700000001\", \"+33700000002\"] }}");
+    let (driver, _dir) = twilio("twilio", 1, &services);
+    for (number, expected) in
+        [("+33700000001", vec![SERVICE]), ("+33 7 00 00 00 02", vec![SERVICE]), ("+33700000003", vec![])]
+    {
+        assert_eq!(driver.services_of(number), expected, "{number}");
+    }
 }

@@ -129,7 +129,8 @@ impl Desk {
             let Some(due) = record.due_at else { return record };
             self.clock.set(due);
         }
-        panic!("it never ends: {:?}", self.record(message).await.status);
+        let record = self.record(message).await;
+        panic!("it never ends: {:?} {:#?} {:?}", record.status, record.timeline, record.attempts);
     }
 
     pub fn tried(&self) -> Vec<i64> {

@@ -57,6 +57,7 @@ fn outbound(channel: Channel, class: MessageClass, html: Option<&str>) -> Outbou
         tenant: TenantId::parse("acme").unwrap(),
         deadline: NOON.parse().unwrap(),
         status_callback: None,
+        return_token: None,
         unsubscribe: None,
         approved_template: None,
         in_service_window: false,

@@ -1,9 +1,14 @@
-//! The slow tier: the built daemon as its operator meets it, killed and started again.
+//! The slow tier: the built daemon as its operator meets it, killed and started again; and whatever takes thousands of
+//! messages, callbacks or connections.
 
 mod bench;
 mod disk;
+mod flood;
+mod herd;
 mod kill;
 mod matrix;
 mod points;
+mod replay;
 mod replicas;
+mod slowloris;
 mod soak;

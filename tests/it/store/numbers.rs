@@ -248,6 +248,7 @@ async fn a_receipt(
         drivers: vec!["sandbox".into()],
         tenant: tenant(),
         attempt: Some(attempt),
+        services: Vec::new(),
     };
     let receipt = ProviderReceipt {
         provider_message_id: None,
