@@ -53,11 +53,16 @@ text_id! {
 }
 
 impl TenantId {
+    /// Whether a text is a well-formed id.
+    pub fn fits(text: &str) -> bool {
+        let shaped = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        starts && text.len() <= 63 && text.bytes().all(shaped)
+    }
+
     /// Takes a well-formed id, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let shaped = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if starts && text.len() <= 63 && text.chars().all(shaped) {
+        if Self::fits(text) {
             return Ok(Self(text.into()));
         }
         Err(InvalidId(format!(
@@ -73,10 +78,14 @@ text_id! {
 }
 
 impl RecipientId {
+    /// Whether a text has 1 to 256 characters and no control characters.
+    pub fn fits(text: &str) -> bool {
+        (1..=256).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    }
+
     /// Takes any text of 1 to 256 characters without control characters.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let length = text.chars().count();
-        if (1..=256).contains(&length) && !text.chars().any(char::is_control) {
+        if Self::fits(text) {
             return Ok(Self(text.into()));
         }
         Err(InvalidId("expected 1 to 256 characters, none of them a control character".into()))

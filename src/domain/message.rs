@@ -174,9 +174,10 @@ pub struct ContentProfile {
 impl Content {
     /// Measures the content once, so that nothing later has to read it.
     pub fn profile(&self) -> ContentProfile {
+        let measure = segments::measure(&self.body);
         ContentProfile {
-            characters: u32::try_from(self.body.chars().count()).unwrap_or(u32::MAX),
-            segments: segments::segments(&self.body).1,
+            characters: measure.characters,
+            segments: measure.segments,
             has_html: self.html.is_some(),
             attachments: u32::try_from(self.attachments.len()).unwrap_or(u32::MAX),
             attachment_bytes: self.attachments.iter().map(|a| a.bytes.len() as u64).sum(),

@@ -8,6 +8,11 @@
 const GSM7: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 /// Sent as an escape and a second septet.
 const GSM7_EXTENSION: &str = "^{}\\[~]|€\u{c}";
+/// The septets of each ASCII character; 0 where the alphabet has none for it. A text is measured for every decision,
+/// and is mostly of these.
+const ASCII_SEPTETS: [u8; 128] = ascii_septets();
+/// Bytes that are looked at together.
+const STEP: usize = 32;
 
 /// The alphabet that a text forces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,30 +23,94 @@ pub enum Encoding {
     Ucs2,
 }
 
+/// How long a text is, in every measure that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    pub encoding: Encoding,
+    /// Unicode scalar values.
+    pub characters: u32,
+    pub segments: u32,
+}
+
 /// The alphabet and the number of segments; an empty text takes none.
 pub fn segments(text: &str) -> (Encoding, u32) {
-    let septets: Option<usize> = text
-        .chars()
-        .map(|c| {
-            if GSM7.contains(c) {
-                Some(1)
-            } else if GSM7_EXTENSION.contains(c) {
-                Some(2)
-            } else {
-                None
-            }
-        })
-        .sum();
-    match septets {
-        Some(0) => (Encoding::Gsm7, 0),
-        Some(total) if total <= 160 => (Encoding::Gsm7, 1),
-        Some(_) => (Encoding::Gsm7, packed(text, 153, |c| 1 + usize::from(GSM7_EXTENSION.contains(c)))),
-        None => {
-            let units: usize = text.chars().map(char::len_utf16).sum();
-            let count = if units <= 70 { 1 } else { packed(text, 67, char::len_utf16) };
-            (Encoding::Ucs2, count)
-        }
+    let Measure { encoding, segments, .. } = measure(text);
+    (encoding, segments)
+}
+
+/// Measures a text in one pass.
+pub fn measure(text: &str) -> Measure {
+    if text.as_bytes().chunks(STEP).all(is_one_septet_each) {
+        let characters = saturated(text.len());
+        let segments = match characters {
+            0 => 0,
+            1..=160 => 1,
+            more => more.div_ceil(153),
+        };
+        return Measure { encoding: Encoding::Gsm7, characters, segments };
     }
+    let (mut characters, mut units, mut total, mut foreign) = (0, 0, 0, false);
+    for c in text.chars() {
+        let size = septets(c);
+        characters += 1;
+        units += c.len_utf16();
+        total += size;
+        foreign |= size == 0;
+    }
+    let (encoding, segments) = match (foreign, total, units) {
+        (false, ..=160, _) => (Encoding::Gsm7, 1),
+        (false, ..) => (Encoding::Gsm7, packed(text, 153, septets)),
+        (true, _, ..=70) => (Encoding::Ucs2, 1),
+        (true, ..) if units == characters => (Encoding::Ucs2, saturated(units.div_ceil(67))),
+        (true, ..) => (Encoding::Ucs2, packed(text, 67, char::len_utf16)),
+    };
+    Measure { encoding, characters: saturated(characters), segments }
+}
+
+/// Whether every byte is a character of one septet. Without a branch for each byte, so that many are looked at at once.
+fn is_one_septet_each(bytes: &[u8]) -> bool {
+    let other = |byte: u8| {
+        (byte < b' ') & (byte != b'\n')
+            | (byte > b'z')
+            | (byte == b'`')
+            | (byte.wrapping_sub(b'[') <= b'^' - b'[')
+    };
+    !bytes.iter().fold(false, |found, byte| found | other(*byte))
+}
+
+/// The septets of a character; 0 where the alphabet has none for it.
+fn septets(c: char) -> usize {
+    if let Some(size) = ASCII_SEPTETS.get(c as usize) {
+        return usize::from(*size);
+    }
+    match c {
+        '£' | '¥' | 'è' | 'é' | 'ù' | 'ì' | 'ò' | 'Ç' | 'Ø' | 'ø' | 'Å' | 'å' | 'Δ' | 'Φ' | 'Γ' | 'Λ'
+        | 'Ω' | 'Π' | 'Ψ' | 'Σ' | 'Θ' | 'Ξ' | 'Æ' | 'æ' | 'ß' | 'É' | '¤' | '¡' | 'Ä' | 'Ö' | 'Ñ' | 'Ü'
+        | '§' | '¿' | 'ä' | 'ö' | 'ñ' | 'ü' | 'à' => 1,
+        '€' => 2,
+        _ => 0,
+    }
+}
+
+const fn ascii_septets() -> [u8; 128] {
+    let mut sizes = [0; 128];
+    let mut size = 1;
+    while size <= 2 {
+        let alphabet = if size == 1 { GSM7.as_bytes() } else { GSM7_EXTENSION.as_bytes() };
+        let mut at = 0;
+        while at < alphabet.len() {
+            if alphabet[at].is_ascii() {
+                sizes[alphabet[at] as usize] = size;
+            }
+            at += 1;
+        }
+        size += 1;
+    }
+    sizes
+}
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Segments of `room` units, none of which may cut an escaped character or a surrogate pair in two.
@@ -93,6 +162,39 @@ mod tests {
             ("\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}".repeat(9), Encoding::Ucs2, 2),
         ] {
             assert_eq!(segments(&text), (encoding, expected), "{} x {:?}", text.len(), text.chars().next());
+        }
+    }
+
+    /// Every character that is told by a table, a list or a run of bytes, against the alphabet itself.
+    #[test]
+    fn each_character_takes_what_the_alphabet_says() {
+        for c in (0..=0x2_FFFF).filter_map(char::from_u32) {
+            let size = if GSM7.contains(c) { 1 } else { 2 * usize::from(GSM7_EXTENSION.contains(c)) };
+            assert_eq!(septets(c), size, "{c:?}");
+            let text = String::from(c);
+            assert!(!is_one_septet_each(text.as_bytes()) || size == 1, "{c:?}");
+            let encoding = if size == 0 { Encoding::Ucs2 } else { Encoding::Gsm7 };
+            assert_eq!(measure(&text), Measure { encoding, characters: 1, segments: 1 }, "{c:?}");
+        }
+    }
+
+    /// The short ways (one septet each, no surrogate pairs) count as packing one by one does.
+    #[test]
+    fn short_ways_count_as_the_long_one() {
+        for length in 0..1_000 {
+            for (filler, last) in [("a", ""), ("a", "{"), ("a", "é"), ("a", "ç"), ("ê", ""), ("ê", "😀")]
+            {
+                let text = format!("{}{last}", filler.repeat(length));
+                let found = measure(&text);
+                let foreign = text.chars().any(|c| septets(c) == 0);
+                let (room, size): (usize, fn(char) -> usize) =
+                    if foreign { (67, char::len_utf16) } else { (153, septets) };
+                let total: usize = text.chars().map(size).sum();
+                let one = if foreign { 70 } else { 160 };
+                let expected = if total > one { packed(&text, room, size) } else { u32::from(total > 0) };
+                assert_eq!(found.segments, expected, "{length} x {filler:?} and {last:?}");
+                assert_eq!(found.characters as usize, text.chars().count());
+            }
         }
     }
 }

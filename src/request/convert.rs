@@ -20,13 +20,15 @@ use crate::domain::{
 };
 
 /// Subject: RFC 5322's line limit.
-const SUBJECT_MAX: usize = 998;
-const NAME_MAX: usize = 200;
-const TAGS_MAX: usize = 50;
-const TAG_MAX: usize = 64;
+pub(super) const SUBJECT_MAX: usize = 998;
+pub(super) const NAME_MAX: usize = 200;
+pub(super) const TAGS_MAX: usize = 50;
+pub(super) const TAG_MAX: usize = 64;
+pub(super) const LOCALE_MAX: usize = 35;
+pub(super) const ORDERING_KEY_MAX: usize = 255;
 const ATTACHMENTS_MAX: usize = 20;
 /// Minutes: thirty days.
-const SEND_WITHIN_MAX: u32 = 43_200;
+pub(super) const SEND_WITHIN_MAX: u32 = 43_200;
 
 /// Collects faults while values are read.
 #[derive(Default)]
@@ -112,7 +114,7 @@ pub fn to_domain(wire: wire::Request, purpose: Purpose) -> Result<Asked, Vec<Fau
     {
         faults.add("/deadline", "is not after sendAt");
     }
-    let ordering_key = faults.line("/orderingKey", wire.ordering_key, 255);
+    let ordering_key = faults.line("/orderingKey", wire.ordering_key, ORDERING_KEY_MAX);
     let facts = wire.facts.map(|given| facts(given, &mut faults));
     let Some(context) = wire.context else {
         faults.add("/context", "required, and missing");
@@ -176,7 +178,7 @@ fn context_to_request(
         }
         zone
     });
-    let locale = faults.line("/context/locale", context.locale, 35);
+    let locale = faults.line("/context/locale", context.locale, LOCALE_MAX);
     let event_at = faults.instant("/context/eventAt", context.event_at);
     let preferences = preferences(context.preferences.unwrap_or_default(), faults);
     let tags = tags(context.tags.unwrap_or_default(), faults);

@@ -11,6 +11,7 @@ use crate::domain::{facts::Facts, message::MessageRequest};
 
 mod convert;
 mod faults;
+pub mod lean;
 mod shapes;
 pub mod wire;
 
