@@ -1,33 +1,42 @@
-//! `POST /v1/decisions` over the Unix socket, beside a bare hyper server that echoes the same bytes.
+//! `POST /v1/decisions` over the Unix socket, beside a bare hyper server that echoes the same bytes, and beside Node's
+//! `http` with the same rules in JavaScript where `node` is at hand.
 //!
-//!     cargo bench --bench http
+//!     cargo bench --bench http [-- --quick]
 //!
-//! Both servers are processes of their own; one thread of this one keeps 32 connections busy, one request at a
-//! time on each, on the one and on the other in turn. The ratio is the figure to quote.
+//! Every server is a process of its own on one core, the load is one thread on the other; 32 connections, one request
+//! at a time on each, each server in its turn. Quote the ratios: of requests a second, and of the time that a server
+//! takes of a processor for each request, which holds on a busy machine too.
 
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
-};
+use tokio::net::UnixListener;
 
+#[allow(dead_code)]
+mod load;
 #[allow(dead_code)]
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 
+use load::{Round, Rounds, Summary, figure, on_core};
+
 const CONNECTIONS: usize = 32;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(2);
+
+/// One of those that are compared.
+struct Server {
+    name: &'static str,
+    figure: &'static str,
+    socket: PathBuf,
+    pid: u32,
+    rounds: Vec<Round>,
+}
 
 fn main() {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--echo");
@@ -37,26 +46,67 @@ fn main() {
         server.block_on(echo(&socket));
         return;
     }
+    load::stay_on_core("1");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut daemon = support::daemon::Daemon::prepare(folder.path(), "", "");
-    daemon.start();
-    let echo_socket = folder.path().join("echo.sock");
-    let mut echo = start_echo(&echo_socket);
-    let load = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    load.block_on(compare(&folder.path().join("state/orchestrator.sock"), &echo_socket));
-    echo.kill().expect("the echo server is ours to stop");
-    echo.wait().expect("stopped");
+    daemon.start_under(&on_core("0"));
+    let mut servers = vec![Server {
+        name: "POST /v1/decisions",
+        figure: "http.decide",
+        socket: folder.path().join("state/orchestrator.sock"),
+        pid: daemon.pid().expect("it runs"),
+        rounds: Vec::new(),
+    }];
+    let own = std::env::current_exe().expect("this program");
+    let mut echo = Helper::start(&own, &["--echo"], &folder.path().join("echo.sock"));
+    servers.push(echo.server("bare hyper echo, same bytes", "http.echo"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/rivals/node_http.mjs");
+    let mut node = match Command::new("node").arg("--version").output() {
+        Ok(found) if found.status.success() => {
+            let script = script.to_str().expect("a path in UTF-8");
+            Some(Helper::start(Path::new("node"), &[script], &folder.path().join("node.sock")))
+        }
+        _ => None,
+    };
+    match &node {
+        Some(node) => servers.push(node.server("Node http, rules in JavaScript", "http.node")),
+        None => println!("missing: http.node there is no node on the PATH"),
+    }
+    compare(&mut servers);
+    echo.stop();
+    node.iter_mut().for_each(Helper::stop);
 }
 
-fn start_echo(socket: &Path) -> Child {
-    let child = Command::new(std::env::current_exe().expect("this program"))
-        .arg("--echo")
-        .arg(socket)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the echo server starts");
-    assert!(support::daemon::eventually(|| socket.exists()), "no echo server");
-    child
+/// A server beside the daemon.
+struct Helper {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Helper {
+    /// Starts a program, which is given its socket as the last argument, on the servers' core.
+    fn start(program: &Path, arguments: &[&str], socket: &Path) -> Self {
+        let mut words: Vec<std::ffi::OsString> = on_core("0").into_iter().map(Into::into).collect();
+        words.push(program.into());
+        words.extend(arguments.iter().map(Into::into));
+        words.push(socket.into());
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        assert!(support::daemon::eventually(|| socket.exists()), "{} does not listen", program.display());
+        Self { child, socket: socket.to_owned() }
+    }
+
+    fn server(&self, name: &'static str, figure: &'static str) -> Server {
+        Server { name, figure, socket: self.socket.clone(), pid: self.child.id(), rounds: Vec::new() }
+    }
+
+    fn stop(&mut self) {
+        self.child.kill().expect("the server is ours to stop");
+        self.child.wait().expect("stopped");
+    }
 }
 
 /// The least that an HTTP server can do: read the whole body, answer with it.
@@ -76,7 +126,8 @@ async fn echo(socket: &Path) {
     }
 }
 
-async fn compare(daemon: &Path, echo: &Path) {
+/// The brief's first request.
+fn request() -> Vec<u8> {
     let body = json!({
         "context": {
             "tenantId": "acme", "prospectId": "prospect_456", "prospectName": "Marie Dupont",
@@ -87,85 +138,38 @@ async fn compare(daemon: &Path, echo: &Path) {
         "content": { "subject": "Rappel RDV", "body": "Bonjour Marie, rappel de votre RDV demain à 15h." }
     })
     .to_string();
-    let request = format!(
-        "POST /v1/decisions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    for socket in [daemon, echo] {
-        run(socket, &request, Duration::from_millis(500)).await;
+    let length = body.len();
+    let head = "POST /v1/decisions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+fn compare(servers: &mut [Server]) {
+    let (request, rounds) = (request(), Rounds::asked());
+    for server in servers.iter() {
+        load::run(&server.socket, server.pid, &request, CONNECTIONS, rounds.each / 2);
     }
-    let (mut decisions, mut echoes) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        decisions.push(run(daemon, &request, ROUND).await);
-        echoes.push(run(echo, &request, ROUND).await);
-    }
-    let show = |name: &str, rounds: &[Round]| {
-        let (rate, median, worst) = summary(rounds);
-        println!("{name:<28} {rate:>10.0} requests/s   p50 {median:>7.0} us   p99 {worst:>7.0} us");
-        rate
-    };
-    let decided = show("POST /v1/decisions", &decisions);
-    let echoed = show("bare hyper echo, same bytes", &echoes);
-    println!(
-        "ratio {:.2} ({CONNECTIONS} connections, {} bytes, median of {ROUNDS} rounds)",
-        decided / echoed,
-        body.len()
-    );
-}
-
-/// What one round saw: requests a second, and each request's microseconds.
-struct Round {
-    rate: f64,
-    micros: Vec<f64>,
-}
-
-fn summary(rounds: &[Round]) -> (f64, f64, f64) {
-    let mut rates: Vec<f64> = rounds.iter().map(|round| round.rate).collect();
-    rates.sort_by(f64::total_cmp);
-    let mut micros: Vec<f64> = rounds.iter().flat_map(|round| round.micros.iter().copied()).collect();
-    micros.sort_by(f64::total_cmp);
-    (rates[rates.len() / 2], micros[micros.len() / 2], micros[micros.len() * 99 / 100])
-}
-
-async fn run(socket: &Path, request: &str, how_long: Duration) -> Round {
-    let started = Instant::now();
-    let tasks: Vec<_> = (0..CONNECTIONS)
-        .map(|_| tokio::spawn(keep_busy(socket.to_owned(), request.to_owned(), started + how_long)))
-        .collect();
-    let mut micros = Vec::new();
-    for task in tasks {
-        micros.extend(task.await.expect("no connection fails"));
-    }
-    Round { rate: micros.len() as f64 / started.elapsed().as_secs_f64(), micros }
-}
-
-async fn keep_busy(socket: PathBuf, request: String, until: Instant) -> Vec<f64> {
-    let mut stream = UnixStream::connect(socket).await.expect("the server listens");
-    let mut buffer = vec![0; 64 * 1024];
-    let mut micros = Vec::new();
-    while Instant::now() < until {
-        let asked = Instant::now();
-        stream.write_all(request.as_bytes()).await.expect("the server reads");
-        let mut filled = 0;
-        while !complete(&buffer[..filled]) {
-            let read = stream.read(&mut buffer[filled..]).await.expect("the server answers");
-            assert!(read > 0, "the server closed: {}", String::from_utf8_lossy(&buffer[..filled]));
-            filled += read;
+    for _ in 0..rounds.count {
+        for server in servers.iter_mut() {
+            let round = load::run(&server.socket, server.pid, &request, CONNECTIONS, rounds.each);
+            server.rounds.push(round);
         }
-        assert!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..filled]));
-        micros.push(asked.elapsed().as_secs_f64() * 1e6);
     }
-    micros
-}
-
-/// Whether an answer has come whole: its head, and as many bytes as it announces.
-fn complete(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    let length = head
-        .split("\r\n")
-        .find_map(|line| line.strip_prefix("content-length:"))
-        .and_then(|length| length.trim().parse::<usize>().ok());
-    length.is_some_and(|length| answer.len() >= end + 4 + length)
+    let found: Vec<(&Server, Summary)> = servers.iter().map(|s| (s, Summary::of(&s.rounds))).collect();
+    println!("{CONNECTIONS} connections, {} bytes, median of {} rounds", request.len(), rounds.count);
+    for (server, Summary { rate, cpu, p50, p99 }) in &found {
+        println!(
+            "{:<31} {rate:>9.0} requests/s   {cpu:>6.2} us of a core each   p50 {p50:>6.0} us   p99 {p99:>6.0} us",
+            server.name
+        );
+    }
+    let (_, own) = &found[0];
+    for (server, other) in &found[1..] {
+        let (rate, cpu) = (own.rate / other.rate, other.cpu / own.cpu);
+        println!("x {:<29} {rate:>9.2} by requests/s {cpu:>6.2} by time of a core", server.name);
+    }
+    for (server, summary) in &found {
+        figure(server.figure, summary.rate, "/s");
+        figure(&format!("{}_cpu", server.figure), summary.cpu, "us");
+    }
+    figure("http.decide_p99", own.p99, "us");
 }

@@ -177,7 +177,7 @@ pub struct Needs {
 /// Lets a request through to its route, or answers 401 or 403.
 pub async fn require(State(needs): State<Needs>, mut request: Request, next: Next) -> Response {
     let door = request.extensions().get().copied().unwrap_or(Door::Tcp);
-    match identify(&needs, door, request.headers()).await {
+    match identify(&needs.api, needs.any_of, door, request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -186,21 +186,27 @@ pub async fn require(State(needs): State<Needs>, mut request: Request, next: Nex
     }
 }
 
-async fn identify(needs: &Needs, door: Door, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// Who sent these headers; none where they may not what needs one of these scopes.
+pub async fn identify(
+    api: &Api,
+    any_of: &'static [Scope],
+    door: Door,
+    headers: &HeaderMap,
+) -> Result<Caller, Problem> {
     if door == Door::Unix {
         return Ok(Caller::Operator);
     }
     let key = bearer(headers)?;
-    let store = &needs.api.orchestrator.store;
-    let stored = verify(&**store, key, needs.api.orchestrator.clock.now()).await?;
+    let store = &api.orchestrator.store;
+    let stored = verify(&**store, key, api.orchestrator.clock.now()).await?;
     let Some(stored) = stored else {
         let challenge = "Bearer realm=\"channel-orchestrator\", error=\"invalid_token\"";
         return Err(unauthorized("the key is unknown, expired or revoked", challenge));
     };
     let scopes = stored.scopes.iter().filter_map(|word| Scope::parse(word)).collect();
     let caller = Caller::Key { tenant: stored.tenant, scopes };
-    if !caller.may(needs.any_of) {
-        let words: Vec<&str> = needs.any_of.iter().map(|s| s.as_str()).collect();
+    if !caller.may(any_of) {
+        let words: Vec<&str> = any_of.iter().map(|s| s.as_str()).collect();
         let detail = format!("the key lacks the scope {}", words.join(" or "));
         return Err(Problem::new(Kind::Forbidden, detail));
     }

@@ -6,11 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
     extract::Request,
     http::{HeaderMap, HeaderValue, header},
 };
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -37,13 +38,31 @@ pub struct Received {
     _held: Option<OwnedSemaphorePermit>,
 }
 
+/// What a body is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    /// A JSON value on each line.
+    Lines,
+    Mail,
+}
+
 impl Held {
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Room for `more` units beside those that `permit` has.
-    fn extend(&self, permit: &mut Option<OwnedSemaphorePermit>, more: usize) -> Result<(), Problem> {
+    /// Room for a body of which there were `before` bytes and now are `now`, beside what `permit` has.
+    pub fn extend(
+        &self,
+        permit: &mut Option<OwnedSemaphorePermit>,
+        before: usize,
+        now: usize,
+    ) -> Result<(), Problem> {
+        let more = now.div_ceil(UNIT) - before.div_ceil(UNIT);
+        if more == 0 {
+            return Ok(());
+        }
         let more = u32::try_from(more).unwrap_or(u32::MAX);
         let taken = self.0.clone().try_acquire_many_owned(more).map_err(|_| {
             Problem::new(Kind::Unavailable, "too many large requests are being read: try again in a moment")
@@ -56,6 +75,10 @@ impl Held {
     }
 }
 
+/// What bodies of lines are called; the first is the one that we say.
+const LINES_TYPES: [&str; 4] =
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+
 /// A body that is refused unread is passed over up to this many times the route's limit.
 const PASSED_OVER: usize = 2;
 
@@ -65,14 +88,19 @@ pub async fn receive(api: &Api, request: Request, purpose: Purpose) -> Result<Re
         Purpose::Message => api.settings.bodies.message_bytes,
         Purpose::Decision | Purpose::Explain => api.settings.bodies.decision_bytes,
     };
-    let (bytes, held) = receive_bytes(api, request, limit, Taken::Json).await?;
-    let asked = if bytes.len() <= PARSE_INLINE_BYTES {
-        request::parse(&bytes, purpose)
-    } else {
-        let parsed = tokio::task::spawn_blocking(move || request::parse(&bytes, purpose)).await;
-        parsed.map_err(|_| Problem::internal())?
-    };
-    Ok(Received { asked: asked?, _held: held })
+    let (parts, body) = request.into_parts();
+    let (bytes, held) = receive_bytes(api, &parts.headers, body, limit).await?;
+    Ok(Received { asked: parse(&bytes, purpose).await?, _held: held })
+}
+
+/// Parses one request, where it keeps nobody waiting.
+pub async fn parse(bytes: &[u8], purpose: Purpose) -> Result<Asked, Problem> {
+    if bytes.len() <= PARSE_INLINE_BYTES {
+        return Ok(request::parse(bytes, purpose)?);
+    }
+    let bytes = bytes.to_vec();
+    let parsed = tokio::task::spawn_blocking(move || request::parse(&bytes, purpose)).await;
+    Ok(parsed.map_err(|_| Problem::internal())??)
 }
 
 /// Reads a broadcast: JSON as large as a message may be, not looked at but for how deeply it is nested.
@@ -80,7 +108,8 @@ pub async fn receive_value(
     api: &Api,
     request: Request,
 ) -> Result<(serde_json::Value, Option<OwnedSemaphorePermit>), Problem> {
-    let (bytes, held) = receive_bytes(api, request, api.settings.bodies.message_bytes, Taken::Json).await?;
+    let (parts, body) = request.into_parts();
+    let (bytes, held) = receive_bytes(api, &parts.headers, body, api.settings.bodies.message_bytes).await?;
     let read = move || {
         // A row stands two levels deeper than a message's context.
         request::check_depth(&bytes, request::DEPTH_MAX + 2)
@@ -98,7 +127,8 @@ pub async fn receive_json<T: DeserializeOwned>(
     request: Request,
     expected: &str,
 ) -> Result<T, Problem> {
-    let (bytes, _held) = receive_bytes(api, request, JSON_BYTES_MAX, Taken::Json).await?;
+    let (parts, body) = request.into_parts();
+    let (bytes, _held) = receive_bytes(api, &parts.headers, body, JSON_BYTES_MAX).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         if error.is_data() {
             return Problem::fault("", error.to_string(), Some(format!("expected {expected}")));
@@ -112,49 +142,70 @@ pub async fn receive_mail(
     api: &Api,
     request: Request,
     limit: usize,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
-    receive_bytes(api, request, limit, Taken::Mail).await
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+    let (parts, body) = request.into_parts();
+    receive_media(api, &parts.headers, body, limit, Media::Mail).await
 }
 
-/// What a route takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    Json,
-    Mail,
-}
-
-async fn receive_bytes(
+/// Reads a whole body of JSON.
+pub async fn receive_bytes<B>(
     api: &Api,
-    request: Request,
+    headers: &HeaderMap,
+    body: B,
     limit: usize,
-    taken: Taken,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    receive_media(api, headers, body, limit, Media::Json).await
+}
+
+async fn receive_media<B>(
+    api: &Api,
+    headers: &HeaderMap,
+    body: B,
+    limit: usize,
+    media: Media,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let within = api.settings.pace.body;
-    let announced = announced_length(request.headers()).filter(|length| *length > limit);
-    let refused = match check_media_type(request.headers(), taken) {
-        Ok(()) => announced.map(|_| too_large(limit)),
+    let refused = match check_media_type(headers, media) {
+        Ok(()) => announced_length(headers).filter(|length| *length > limit).map(|_| too_large(limit)),
         Err(wrong) => Some(wrong),
     };
     if let Some(problem) = refused {
-        pass_over(request, limit.saturating_mul(PASSED_OVER), within).await;
+        pass_over(headers, body, limit.saturating_mul(PASSED_OVER), within).await;
         return Err(problem);
     }
-    tokio::time::timeout(within, read(request.into_body(), limit, &api.held))
-        .await
-        .map_err(|_| too_slow(within))?
+    tokio::time::timeout(within, read(body, limit, &api.held)).await.map_err(|_| too_slow(within))?
+}
+
+/// Refuses what is no body of lines, as a body of JSON would be refused.
+pub async fn check_lines<B>(api: &Api, headers: &HeaderMap, body: B) -> Result<B, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Err(problem) = check_media_type(headers, Media::Lines) else { return Ok(body) };
+    let most = api.settings.bodies.decision_bytes.saturating_mul(PASSED_OVER);
+    pass_over(headers, body, most, api.settings.pace.body).await;
+    Err(problem)
 }
 
 /// Lets a refused body come and keeps none of it: a caller who is still writing when the connection closes sees
 /// a broken pipe and never the reason. Who asked first (`Expect: 100-continue`) sends nothing.
-async fn pass_over(request: Request, most: usize, within: Duration) {
-    if request.headers().contains_key(header::EXPECT) {
+async fn pass_over<B>(headers: &HeaderMap, mut body: B, most: usize, within: Duration)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if headers.contains_key(header::EXPECT) {
         return;
     }
-    let mut body = request.into_body();
     let reading = async {
         let mut passed = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            passed += frame.data_ref().map_or(0, |data| data.len());
+            passed += frame.data_ref().map_or(0, Bytes::len);
             if passed > most {
                 return;
             }
@@ -164,28 +215,35 @@ async fn pass_over(request: Request, most: usize, within: Duration) {
     let _ = tokio::time::timeout(within, reading).await;
 }
 
-async fn read(
-    mut body: Body,
+/// Most bodies come in one piece, which is then not copied.
+async fn read<B>(
+    mut body: B,
     limit: usize,
     room: &Held,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Problem> {
-    let (mut bytes, mut held) = (Vec::new(), None);
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (mut first, mut bytes, mut held) = (Bytes::new(), Vec::new(), None);
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|_| Problem::new(Kind::BadRequest, "the body ended before it was whole"))?;
         // What is no data is trailers, which nobody reads.
         let Ok(data) = frame.into_data() else { continue };
-        let length = bytes.len() + data.len();
+        let before = first.len() + bytes.len();
+        let length = before + data.len();
         if length > limit {
             return Err(too_large(limit));
         }
-        let more = length.div_ceil(UNIT) - bytes.len().div_ceil(UNIT);
-        if more > 0 {
-            room.extend(&mut held, more)?;
+        room.extend(&mut held, before, length)?;
+        if before == 0 {
+            first = data;
+        } else {
+            bytes.extend_from_slice(&std::mem::take(&mut first));
+            bytes.extend_from_slice(&data);
         }
-        bytes.extend_from_slice(&data);
     }
-    Ok((bytes, held))
+    Ok((if bytes.is_empty() { first } else { bytes.into() }, held))
 }
 
 /// The rest of the body may still come: the connection is of no more use.
@@ -199,15 +257,16 @@ fn announced_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 fn too_large(limit: usize) -> Problem {
-    Problem::new(
-        Kind::TooLarge,
-        format!("a body of this route is at most {} MiB", limit as f64 / f64::from(1 << 20)),
-    )
-    .header(header::CONNECTION, HeaderValue::from_static("close"))
+    let detail = format!("a body of this route is at most {}", mebibytes(limit));
+    Problem::new(Kind::TooLarge, detail).header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// Plain, and of the route's type. No type at all is taken for it; a wrong one is a mistake that is better told.
-fn check_media_type(headers: &HeaderMap, taken: Taken) -> Result<(), Problem> {
+pub fn mebibytes(bytes: usize) -> String {
+    format!("{} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The body plain, and of the right type. No type at all is taken; a wrong one is a mistake that is better told.
+fn check_media_type(headers: &HeaderMap, media: Media) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
     if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
         let what = if taken == Taken::Json { "JSON" } else { "mail" };
@@ -215,14 +274,23 @@ fn check_media_type(headers: &HeaderMap, taken: Taken) -> Result<(), Problem> {
         return Err(Problem::new(Kind::MediaType, detail));
     }
     let Some(kind) = text(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let (right, expected) = match taken {
-        Taken::Json => (essence == "application/json" || essence.ends_with("+json"), "application/json"),
-        Taken::Mail => (essence == "message/rfc822", "message/rfc822"),
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name);
+    let ends_so = |end: &str| {
+        let from = essence.len().checked_sub(end.len());
+        from.and_then(|from| essence.get(from..)).is_some_and(|last| last.eq_ignore_ascii_case(end))
+    };
+    let (right, wanted) = match media {
+        Media::Json => (is("application/json") || ends_so("+json"), "application/json"),
+        Media::Mail => (is("message/rfc822"), "message/rfc822"),
+        Media::Lines => (LINES_TYPES.iter().any(|name| is(name)), LINES_TYPES[0]),
     };
     if right {
         return Ok(());
     }
-    let detail = format!("the body's type is {essence:?}: send `Content-Type: {expected}`");
-    Err(Problem::new(Kind::MediaType, detail))
+    let essence = essence.to_ascii_lowercase();
+    Err(Problem::new(
+        Kind::MediaType,
+        format!("the body's type is {essence:?}: send `Content-Type: {wanted}`"),
+    ))
 }

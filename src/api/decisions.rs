@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
 };
+use bytes::Bytes;
+use hyper::body::Body;
 
 use super::{
     Api,
@@ -13,8 +16,12 @@ use super::{
     auth::Caller,
     body,
     problem::{Problem, ProblemBody},
+    render,
 };
-use crate::request::{Purpose, wire};
+use crate::request::{Purpose, lean, wire};
+
+/// Most answers are no longer.
+const ANSWER_BYTES: usize = 768;
 
 /// Decide where a message would go, without keeping or sending anything.
 #[utoipa::path(
@@ -33,17 +40,67 @@ pub async fn decide(
     State(api): State<Arc<Api>>,
     caller: Caller,
     request: Request,
-) -> Result<Json<DecisionAnswer>, Problem> {
-    let received = body::receive(&api, request, Purpose::Decision).await?;
-    let tenant = &received.asked.request.tenant;
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    answer(&api, &caller, &parts.headers, body).await
+}
+
+/// The same, for whoever comes past the router.
+pub async fn answer<B>(api: &Api, caller: &Caller, headers: &HeaderMap, body: B) -> Result<Response, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (bytes, _held) = body::receive_bytes(api, headers, body, api.settings.bodies.decision_bytes).await?;
+    let mut text = Vec::with_capacity(ANSWER_BYTES);
+    decide_one(api, caller, &bytes, &mut text).await?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// Decides one request, and adds its answer to `out`. Where there is a problem nothing is added.
+pub async fn decide_one(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    match decide_lean(api, caller, bytes, out).await? {
+        Some(()) => Ok(()),
+        None => decide_whole(api, caller, bytes, out).await,
+    }
+}
+
+/// The common request: read, decided and answered without a copy of its words. `None`: it is the whole way's.
+async fn decide_lean(
+    api: &Api,
+    caller: &Caller,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<()>, Problem> {
+    let Some(lean) = lean::parse(bytes) else { return Ok(None) };
+    let Some(grounds) = api.orchestrator.grounds(&lean, |tenant| caller.may_see(tenant)).await? else {
+        return Ok(None);
+    };
+    let weighed = grounds.weigh();
+    // Where no channel is left every gate is to be told.
+    if render::answer(out, &weighed).is_none() {
+        return Ok(None);
+    }
+    let choice = weighed.choice();
+    api.metrics.chosen(weighed.tenant(), choice.chosen, Some(weighed.took));
+    api.metrics.failed(weighed.tenant(), choice.failures());
+    Ok(Some(()))
+}
+
+/// Every request, with all that can be said of it.
+async fn decide_whole(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    let asked = body::parse(bytes, Purpose::Decision).await?;
+    let tenant = &asked.request.tenant;
     if !caller.may_see(tenant) {
         return Err(Problem::unknown_tenant(tenant));
     }
-    let mut preview = api.orchestrator.preview(&received.asked).await?;
+    let mut preview = api.orchestrator.preview(&asked).await?;
     api.metrics.decided(&preview.decision, Some(preview.took));
     if preview.decision.chosen.is_none() {
         let explanation = preview.explanation.take().map(Box::new);
         return Err(Problem::no_channel(&preview.decision).with(|p| p.explanation = explanation));
     }
-    DecisionAnswer::new(preview).map(Json).ok_or_else(Problem::internal)
+    let answer = DecisionAnswer::new(preview).ok_or_else(Problem::internal)?;
+    serde_json::to_writer(out, &answer).map_err(|_| Problem::internal())
 }

@@ -4,6 +4,9 @@
 //! be personal.
 
 use std::{
+    borrow::Cow,
+    cell::Cell,
+    hash::{BuildHasher, RandomState},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Poll,
@@ -12,11 +15,11 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use uuid::Uuid;
+use chrono::{DateTime, Utc};
 
 use super::{
     Api,
@@ -29,52 +32,103 @@ const REQUEST_ID_CHARACTERS_MAX: usize = 64;
 
 /// The outermost layer.
 pub async fn frame(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let instance = request.uri().path().to_owned();
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".into(), |m| m.as_str().to_owned());
-    let id = request_id(&request);
-    let response = match guard(&api, &request) {
+        .map_or(Cow::Borrowed("unmatched"), |m| Cow::Owned(m.as_str().to_owned()));
+    let instance = request.uri().path().to_owned();
+    let frame = Frame::open(&api, request.method(), request.headers(), route, instance.into());
+    let door = request.extensions().get().copied().unwrap_or(Door::Tcp);
+    let response = match guard(&api, door, request.headers(), request.uri()) {
         Ok(()) => guarded(next.run(request)).await,
         Err(problem) => problem.into_response(),
     };
-    let mut response = as_problem(response, &instance);
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    let took = started.elapsed();
-    api.metrics.http(&method, &route, response.status(), took);
-    tracing::debug!(
-        request_id = %id, %method, %route, status = response.status().as_u16(),
-        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "request"
-    );
-    response
+    frame.close(&api, response)
 }
 
-/// The caller's own id where it is harmless, else a new one.
-fn request_id(request: &Request) -> String {
-    let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(|text| {
-        (1..=REQUEST_ID_CHARACTERS_MAX).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    });
-    given.map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned)
+/// What is kept of a request until its answer leaves.
+pub struct Frame {
+    started: Instant,
+    method: Method,
+    /// The route's pattern.
+    route: Cow<'static, str>,
+    /// The path that was asked for.
+    instance: Cow<'static, str>,
+    id: HeaderValue,
+}
+
+impl Frame {
+    pub fn open(
+        api: &Api,
+        method: &Method,
+        headers: &HeaderMap,
+        route: Cow<'static, str>,
+        instance: Cow<'static, str>,
+    ) -> Self {
+        let id = given_id(headers).unwrap_or_else(|| new_id(api.orchestrator.clock.now()));
+        Self { started: Instant::now(), method: method.clone(), route, instance, id }
+    }
+
+    /// Makes the answer whole, and counts it.
+    pub fn close(self, api: &Api, response: Response) -> Response {
+        let mut response = as_problem(response, &self.instance);
+        let took = self.started.elapsed();
+        api.metrics.http(&self.method, &self.route, response.status(), took);
+        tracing::debug!(
+            request_id = %self.id.to_str().unwrap_or_default(), method = %self.method, route = %self.route,
+            status = response.status().as_u16(),
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "request"
+        );
+        response.headers_mut().insert(REQUEST_ID, self.id);
+        response
+    }
+}
+
+/// The caller's own id, where it is harmless.
+fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let harmless = |value: &&HeaderValue| {
+        (1..=REQUEST_ID_CHARACTERS_MAX).contains(&value.len())
+            && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
+    };
+    headers.get(REQUEST_ID).filter(harmless).cloned()
+}
+
+/// A UUIDv7 in hex. It tells requests apart and keeps no secret: the system is asked for randomness once a thread, not
+/// once a request.
+fn new_id(now: DateTime<Utc>) -> HeaderValue {
+    thread_local! {
+        static DRAWN: Cell<u64> = Cell::new(RandomState::new().hash_one("request ids"));
+    }
+    // SplitMix64: a walk through all 2^64 values, scrambled.
+    let draw = || {
+        let drawn = DRAWN.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        DRAWN.set(drawn);
+        let mixed = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    };
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&draw().to_le_bytes());
+    random[8..].copy_from_slice(&draw().to_le_bytes()[..2]);
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    let mut digits = [0; uuid::fmt::Simple::LENGTH];
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    let text: &str = id.simple().encode_lower(&mut digits);
+    HeaderValue::from_str(text).expect("hex digits can stand in a header")
 }
 
 /// On TCP no browser gets in: not by a page's own request (`Origin`), not by a name that an attacker points at
 /// this address (`Host`) (reliability.md T6). No CORS header is ever sent.
-fn guard(api: &Api, request: &Request) -> Result<(), Problem> {
-    if request.extensions().get() == Some(&Door::Unix) {
+pub fn guard(api: &Api, door: Door, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    if door == Door::Unix {
         return Ok(());
     }
-    if request.headers().contains_key(header::ORIGIN) {
+    if headers.contains_key(header::ORIGIN) {
         let detail = "requests from web pages (with an Origin header) are not taken";
         return Err(Problem::new(Kind::Forbidden, detail));
     }
-    let named = request.headers().get(header::HOST).and_then(|v| v.to_str().ok());
-    let target = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    let named = headers.get(header::HOST).and_then(|v| v.to_str().ok());
+    let target = uri.authority().map(axum::http::uri::Authority::as_str);
     let known = |authority: &str| api.hosts.iter().any(|host| *host == host_of(authority));
     if named.is_some_and(known) && target.is_none_or(known) {
         return Ok(());
@@ -95,14 +149,19 @@ fn host_of(authority: &str) -> String {
 
 /// Runs what is within and makes a panic an answer: one request's fault is not another's.
 pub(crate) async fn guarded(inner: impl Future<Output = Response>) -> Response {
+    caught(inner).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// The same for a part of an answer.
+pub(crate) async fn caught<T>(inner: impl Future<Output = T>) -> Result<T, Problem> {
     let mut inner = std::pin::pin!(inner);
     std::future::poll_fn(|cx| {
         match catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx))) {
-            Ok(poll) => poll,
+            Ok(poll) => poll.map(Ok),
             Err(_) => {
                 // The panic hook has logged where; what it said may hold personal data and stays there.
                 tracing::error!("a request made the daemon panic");
-                Poll::Ready(Problem::internal().into_response())
+                Poll::Ready(Err(Problem::internal()))
             }
         }
     })
@@ -152,7 +211,30 @@ pub async fn no_method(method: Method) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::host_of;
+    use std::collections::BTreeSet;
+
+    use chrono::{DateTime, Utc};
+
+    use super::{host_of, new_id};
+
+    /// On one thread and on several, within one millisecond.
+    #[test]
+    fn no_two_requests_have_the_same_id() {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(|| {
+                    let now = DateTime::<Utc>::UNIX_EPOCH;
+                    (0..2_000).map(|_| new_id(now).to_str().unwrap().to_owned()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let all: BTreeSet<String> = threads.into_iter().flat_map(|made| made.join().unwrap()).collect();
+        assert_eq!(all.len(), 8_000);
+        for id in all {
+            let id = uuid::Uuid::parse_str(&id).unwrap();
+            assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+        }
+    }
 
     #[test]
     fn a_host_is_read_with_and_without_a_port() {

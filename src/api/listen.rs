@@ -34,6 +34,22 @@ use super::{
     socket::{self, SocketError, SocketFile},
 };
 
+/// What answers the requests of a listener.
+pub(crate) trait Answers: Clone + Send + Sync + 'static {
+    fn answer(&self, door: Door, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Answers for Router {
+    async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Body> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(door);
+        match self.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
 /// Where a request came in. One that carries none counts as TCP, which trusts nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -112,9 +128,9 @@ impl Listeners {
 }
 
 /// Serves until `shutdown`, then lets busy connections finish for at most `settings.drain`.
-pub async fn serve(
+pub(super) async fn serve(
     listeners: Listeners,
-    router: Router,
+    answers: impl Answers,
     settings: &ApiSettings,
     shutdown: CancellationToken,
 ) {
@@ -122,12 +138,12 @@ pub async fn serve(
     let limits = Limits::from(settings);
     let unix = async {
         if let Some((listener, _file)) = unix {
-            accept(&listener, router.clone(), limits, &shutdown).await;
+            accept(&listener, answers.clone(), limits, &shutdown).await;
         }
     };
     let tcp = async {
         if let Some(listener) = tcp {
-            accept(&listener, router.clone(), limits, &shutdown).await;
+            accept(&listener, answers.clone(), limits, &shutdown).await;
         }
     };
     tokio::join!(unix, tcp);
@@ -198,7 +214,7 @@ fn counted_address(ip: IpAddr) -> IpAddr {
 /// Serves one listener until `shutdown`, and drains.
 pub(crate) async fn accept<L: Accept>(
     listener: &L,
-    router: Router,
+    answers: impl Answers,
     limits: Limits,
     shutdown: &CancellationToken,
 ) {
@@ -224,7 +240,7 @@ pub(crate) async fn accept<L: Accept>(
             continue;
         };
         let served =
-            serve_one(builder.clone(), stream, L::DOOR, router.clone(), limits.pace, graceful.watcher());
+            serve_one(builder.clone(), stream, L::DOOR, answers.clone(), limits.pace, graceful.watcher());
         connections.spawn(async move {
             let _seat = seat;
             served.await;
@@ -252,7 +268,7 @@ async fn serve_one<S: Peer>(
     builder: http1::Builder,
     stream: S,
     door: Door,
-    router: Router,
+    answers: impl Answers,
     pace: Pace,
     watcher: Watcher,
 ) {
@@ -260,11 +276,9 @@ async fn serve_one<S: Peer>(
     let paced = Paced::new(stream, pace, progress.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
         progress.begin();
-        let (router, progress) = (router.clone(), progress.clone());
+        let (answers, progress) = (answers.clone(), progress.clone());
         async move {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(door);
-            let response: Response<Body> = router.oneshot(request).await?;
+            let response = answers.answer(door, request).await;
             Ok::<_, Infallible>(response.map(|body| Answering::new(body, progress)))
         }
     });

@@ -6,7 +6,7 @@
 use std::{
     collections::HashSet,
     fmt::Write,
-    sync::{Mutex, PoisonError, atomic::Ordering},
+    sync::{OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::tenants::Tenants;
 use crate::{
     bundles::{
         counters::{Cause, ReloadCounts},
@@ -27,13 +28,13 @@ use crate::{
         channel::Channel,
         decision::Decision,
         delivery::{AttemptStatus, Status},
-        ids::TenantId,
+        ids::{CriterionName, TenantId},
     },
     store::Untold,
 };
 
-/// Tenants with a label of their own.
-const TENANTS_MAX: usize = 200;
+/// The route that is asked most.
+const DECISIONS: &str = "/v1/decisions";
 /// From a decision in process to a message that waits for its outcome.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 /// A decision alone: microseconds to milliseconds.
@@ -153,7 +154,7 @@ impl CallbackResult {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    tenants: Mutex<HashSet<TenantId>>,
+    tenants: Tenants,
     decisions: Family<DecisionLabels, Counter>,
     decision_seconds: Histogram,
     accepted: Family<MessageLabels, Counter>,
@@ -163,6 +164,8 @@ pub struct Metrics {
     script_failures: Family<ScriptLabels, Counter>,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
+    /// Those of the route that is asked most, found once.
+    decisions_answered: OnceLock<(Counter, Histogram)>,
     messages: Family<StatusLabels, Gauge>,
     reloads: Family<ResultLabels, Counter>,
     generation: Gauge,
@@ -181,7 +184,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("orchestrator"),
-            tenants: Mutex::default(),
+            tenants: Tenants::default(),
+            decisions_answered: OnceLock::new(),
             decisions: Family::default(),
             decision_seconds: Histogram::new(DECISION_SECONDS),
             accepted: Family::default(),
@@ -294,29 +298,40 @@ impl Metrics {
         self.engagements.get_or_create(&EngagementLabels { event, by }).inc();
     }
 
-    /// The tenant's label: its own for the first ones, `other` beyond.
     fn tenant(&self, tenant: &TenantId) -> String {
-        let mut known = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(tenant) || (known.len() < TENANTS_MAX && known.insert(tenant.clone())) {
-            return tenant.to_string();
-        }
-        "other".to_owned()
+        self.tenants.of(tenant).label.clone()
     }
 
     /// Counts a decision, and the criteria that failed in it.
     pub fn decided(&self, decision: &Decision, took: Option<Duration>) {
-        let tenant = self.tenant(&decision.tenant);
-        let channel = decision.chosen.map_or("none", Channel::as_str);
-        self.decisions.get_or_create(&DecisionLabels { tenant: tenant.clone(), channel }).inc();
+        self.chosen(&decision.tenant, decision.chosen, took);
+        let criteria = decision.channels.iter().flat_map(|c| &c.criteria);
+        self.failed(&decision.tenant, criteria.filter(|c| c.error.is_some()).map(|c| &c.criterion));
+    }
+
+    /// Counts a decision.
+    pub fn chosen(&self, tenant: &TenantId, chosen: Option<Channel>, took: Option<Duration>) {
+        let counts = self.tenants.of(tenant);
+        let counter = &counts.decisions[chosen.map_or(Channel::ALL.len(), Channel::index)];
+        let labels = || DecisionLabels {
+            tenant: counts.label.clone(),
+            channel: chosen.map_or("none", Channel::as_str),
+        };
+        counter.get_or_init(|| self.decisions.get_or_create_owned(&labels())).inc();
         if let Some(took) = took {
             self.decision_seconds.observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts the criteria that failed in one decision, each once.
+    pub fn failed<'c>(&self, tenant: &TenantId, criteria: impl Iterator<Item = &'c CriterionName>) {
         let mut failed = HashSet::new();
-        for criterion in decision.channels.iter().flat_map(|c| &c.criteria).filter(|c| c.error.is_some()) {
-            if failed.insert(&criterion.criterion) {
-                let criterion = criterion.criterion.to_string();
-                self.script_failures.get_or_create(&ScriptLabels { tenant: tenant.clone(), criterion }).inc();
+        for criterion in criteria {
+            if !failed.insert(criterion) {
+                continue;
             }
+            let labels = ScriptLabels { tenant: self.tenant(tenant), criterion: criterion.to_string() };
+            self.script_failures.get_or_create(&labels).inc();
         }
     }
 
@@ -374,16 +389,28 @@ impl Metrics {
 
     /// A request was answered. `path` is the route's pattern.
     pub fn http(&self, method: &Method, path: &str, status: StatusCode, took: Duration) {
+        if path == DECISIONS && status == StatusCode::OK && *method == Method::POST {
+            let (counter, seconds) =
+                self.decisions_answered.get_or_init(|| self.route(method.as_str(), path, status));
+            counter.inc();
+            seconds.observe(took.as_secs_f64());
+            return;
+        }
         // A method may be any token: only those that some route takes are told apart.
         let method = match method {
-            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => {
-                method.to_string()
-            }
-            _ => "other".to_owned(),
+            &Method::GET | &Method::POST | &Method::PUT | &Method::DELETE | &Method::HEAD => method.as_str(),
+            _ => "other",
         };
-        let labels = HttpLabels { method, path: path.to_owned(), status: status.as_u16().into() };
-        self.http.get_or_create(&labels).inc();
-        self.http_seconds.get_or_create(&PathLabels { path: path.to_owned() }).observe(took.as_secs_f64());
+        let (counter, seconds) = self.route(method, path, status);
+        counter.inc();
+        seconds.observe(took.as_secs_f64());
+    }
+
+    fn route(&self, method: &str, path: &str, status: StatusCode) -> (Counter, Histogram) {
+        let (method, path) = (method.to_owned(), path.to_owned());
+        let seconds = self.http_seconds.get_or_create_owned(&PathLabels { path: path.clone() });
+        let labels = HttpLabels { method, path, status: status.as_u16().into() };
+        (self.http.get_or_create_owned(&labels), seconds)
     }
 
     /// What is in force and how reloading went: set when it is asked for.
@@ -432,7 +459,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tenants::TENANTS_MAX, *};
 
     #[test]
     fn tenants_beyond_the_first_are_counted_together() {

@@ -14,12 +14,14 @@ use crate::{bundles::reload::Policies, channels::returned::ReturnTokens, orchest
 mod acts;
 pub mod answers;
 pub mod auth;
+mod batch;
 mod body;
 mod broadcasts;
 mod counting;
 mod decisions;
 mod events;
 pub(crate) mod frame;
+mod front;
 mod health;
 pub mod listen;
 mod messages;
@@ -28,6 +30,7 @@ pub mod openapi;
 mod pace;
 mod policies;
 pub mod problem;
+mod render;
 mod returns;
 mod rows;
 pub mod settings;
@@ -35,6 +38,7 @@ pub mod socket;
 pub mod stats;
 mod suppressions;
 mod tail;
+mod tenants;
 mod versions;
 
 use auth::Scope;
@@ -77,6 +81,9 @@ impl Api {
     }
 }
 
+/// What deciding needs.
+const DECIDE: &[Scope] = &[Scope::Send, Scope::Read];
+
 /// Routes that need the same.
 struct Group {
     /// One of these scopes is needed; none: nobody is asked who they are.
@@ -95,7 +102,10 @@ fn routes() -> Vec<Group> {
                 .routes(routes!(health::readyz))
                 .routes(routes!(health::openapi)),
         ),
-        group(Some(&[Scope::Send, Scope::Read]), OpenApiRouter::default().routes(routes!(decisions::decide))),
+        group(
+            Some(DECIDE),
+            OpenApiRouter::default().routes(routes!(decisions::decide)).routes(routes!(batch::decide)),
+        ),
         group(
             Some(&[Scope::Send]),
             OpenApiRouter::default()
@@ -166,5 +176,5 @@ pub fn router(api: Arc<Api>) -> Router {
 /// Serves every route on every listener until `shutdown`, and drains.
 pub async fn serve(listeners: Listeners, api: Arc<Api>, shutdown: CancellationToken) {
     let settings = api.settings.clone();
-    listen::serve(listeners, router(api), &settings, shutdown).await;
+    listen::serve(listeners, front::Front::new(api), &settings, shutdown).await;
 }

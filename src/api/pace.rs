@@ -48,16 +48,25 @@ pub struct Paced<S> {
     stream: S,
     pace: Pace,
     progress: Arc<Progress>,
-    /// Until when the header must be whole, and how many were whole when it began.
-    header: Option<(Pin<Box<Sleep>>, u64)>,
+    header: Option<Header>,
     /// Until when what is buffered must be written.
     write: Option<Pin<Box<Sleep>>>,
+}
+
+/// A header that is being read.
+struct Header {
+    /// How many were whole when it began.
+    begun: u64,
+    /// Until when it must be whole.
+    until: Instant,
+    /// Made once it is waited for: most headers come in one piece.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
     /// A new connection's first header is on the clock at once.
     pub fn new(stream: S, pace: Pace, progress: Arc<Progress>) -> Self {
-        let header = Some((Box::pin(sleep_until(Instant::now() + pace.header)), 0));
+        let header = Some(Header { begun: 0, until: Instant::now() + pace.header, timer: None });
         Self { stream, pace, progress, header, write: None }
     }
 
@@ -65,22 +74,23 @@ impl<S> Paced<S> {
     fn header_is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let begun = self.progress.begun.load(Ordering::Relaxed);
         match &mut self.header {
-            Some((_, at)) if *at != begun => {
-                self.header = None;
+            Some(header) if header.begun == begun => {
+                let timer = header.timer.get_or_insert_with(|| Box::pin(sleep_until(header.until)));
+                timer.as_mut().poll(cx).is_ready()
+            }
+            header => {
+                *header = None;
                 false
             }
-            Some((timer, _)) => timer.as_mut().poll(cx).is_ready(),
-            None => false,
         }
     }
 
     /// Bytes came: outside of a request they begin a header.
     fn bytes_came(&mut self) {
         let begun = self.progress.begun.load(Ordering::Relaxed);
-        let counted = self.header.as_ref().is_some_and(|(_, at)| *at == begun);
+        let counted = self.header.as_ref().is_some_and(|header| header.begun == begun);
         if !counted && !self.progress.answering.load(Ordering::Relaxed) {
-            let until = Instant::now() + self.pace.header;
-            self.header = Some((Box::pin(sleep_until(until)), begun));
+            self.header = Some(Header { begun, until: Instant::now() + self.pace.header, timer: None });
         }
     }
 

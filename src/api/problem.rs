@@ -105,6 +105,9 @@ pub struct ProblemBody {
     /// `policies-rejected` only: the state of every tenant's files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policies: Option<Box<PoliciesStatus>>,
+    /// `/v1/decisions:batch` only: the line that it is about, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     /// `no-channel` on decisions, where an explanation was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Box<Explanation>>,
@@ -135,6 +138,7 @@ impl Problem {
             channels: None,
             message_id: None,
             policies: None,
+            line: None,
             explanation: None,
             checks: None,
             headers: Vec::new(),

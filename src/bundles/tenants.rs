@@ -39,7 +39,12 @@ fn shard_of(tenant: &str) -> usize {
 
 impl<V> TenantMap<V> {
     pub fn get(&self, tenant: &TenantId) -> Option<&Arc<V>> {
-        self.shards[shard_of(tenant.as_str())].get(tenant)
+        self.named(tenant.as_str())
+    }
+
+    /// The same by a name that may be no tenant's.
+    pub fn named(&self, tenant: &str) -> Option<&Arc<V>> {
+        self.shards[shard_of(tenant)].get(tenant)
     }
 
     /// How many tenants have something.

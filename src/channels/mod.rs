@@ -180,6 +180,29 @@ impl Drivers {
         real
     }
 
+    /// Whether one of a channel's drivers can be used now by this sender: what `for_channel` and `down` come to where
+    /// there is nothing to tell. Asked with every decision.
+    pub fn is_ready(
+        &self,
+        channel: Channel,
+        named: &[String],
+        sender: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let serves = |d: &&Arc<dyn Driver>| d.channels().contains(&channel);
+        let well = |d: &Arc<dyn Driver>| {
+            self.health.as_ref().is_none_or(|health| health.down(d.credential(), sender, now).is_none())
+        };
+        if !named.is_empty() {
+            return named.iter().filter_map(|name| self.by_name.get(name)).filter(serves).any(well);
+        }
+        let mut real = self.by_name.values().filter(serves).filter(|d| d.name() != "sandbox").peekable();
+        if real.peek().is_some() {
+            return real.any(well);
+        }
+        self.by_name.get("sandbox").filter(serves).is_some_and(well)
+    }
+
     /// Why none of a channel's drivers can be used now by this sender, in words; none where one can, or where the
     /// channel has none at all.
     pub fn down(
@@ -233,5 +256,74 @@ impl Drivers {
     /// Every credential that is shut.
     pub fn shut(&self) -> Vec<health::Shut> {
         self.health.as_ref().map(|health| health.shut()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A driver in name only.
+    #[derive(Debug)]
+    struct Named(&'static str, Vec<Channel>);
+
+    #[async_trait]
+    impl Driver for Named {
+        fn name(&self) -> &str {
+            self.0
+        }
+        fn channels(&self) -> &[Channel] {
+            &self.1
+        }
+        fn send_timeout_seconds(&self) -> u32 {
+            1
+        }
+        async fn prepare(&self, _: &Outbound) -> Result<Box<dyn Prepared>, PrepareError> {
+            unreachable!("nothing is sent here")
+        }
+    }
+
+    /// Those that are down.
+    #[derive(Debug)]
+    struct Down(Vec<&'static str>);
+
+    impl health::Health for Down {
+        fn down(&self, credential: &str, _: Option<&str>, _: DateTime<Utc>) -> Option<String> {
+            self.0.contains(&credential).then(|| format!("{credential} is failing"))
+        }
+        fn shut(&self) -> Vec<health::Shut> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_channel_is_ready_where_it_has_a_driver_and_nothing_is_told_of_it() {
+        let now = DateTime::<Utc>::UNIX_EPOCH;
+        let of = |name: &'static str| match name {
+            "sandbox" => Named(name, Channel::ALL.to_vec()),
+            "a" => Named(name, vec![Channel::Sms]),
+            _ => Named(name, vec![Channel::Sms, Channel::Email]),
+        };
+        let subsets = |names: [&'static str; 3]| {
+            (0..8).map(move |mask| {
+                (0..3).filter(|at| mask >> at & 1 == 1).map(|at| names[at]).collect::<Vec<_>>()
+            })
+        };
+        for there in subsets(["a", "b", "sandbox"]) {
+            for down in subsets(["a", "b", "sandbox"]) {
+                let drivers = Drivers::new(there.iter().map(|name| Arc::new(of(name)) as Arc<dyn Driver>));
+                for drivers in [drivers.clone(), drivers.with_health(Arc::new(Down(down.clone())))] {
+                    for named in subsets(["b", "a", "nobody"]) {
+                        let named: Vec<String> = named.into_iter().map(str::to_owned).collect();
+                        for channel in Channel::ALL {
+                            let told = drivers.down(channel, &named, None, now);
+                            let expected = !drivers.for_channel(channel, &named).is_empty() && told.is_none();
+                            let found = drivers.is_ready(channel, &named, None, now);
+                            assert_eq!(found, expected, "{channel} {named:?} of {there:?}, {down:?} down");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

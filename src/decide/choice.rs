@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::{DecisionInput, Situation, ranking};
 use crate::{
-    domain::{channel::Channel, message::Priority, money::MicroEuros},
+    domain::{channel::Channel, ids::CriterionName, message::Priority, money::MicroEuros},
     policy::{bundle::Bundle, scorecard::Scorecard},
 };
 
@@ -75,6 +75,13 @@ impl<'a> Choice<'a> {
     /// The next two eligible channels after the chosen one (spec.md section 2).
     pub fn alternatives(&self) -> impl Iterator<Item = &Standing> {
         self.ranking.iter().skip(1).filter(|standing| standing.eligible).take(2)
+    }
+
+    /// The criteria that failed, and so counted as neutral, on some channel.
+    pub fn failures(&self) -> impl Iterator<Item = &CriterionName> {
+        let failed = |at| Channel::ALL.iter().any(|c| self.bundle.said(&self.card, at, *c).is_err());
+        let criteria = self.bundle.criteria().iter().enumerate();
+        criteria.filter(move |(at, _)| failed(*at)).map(|(_, criterion)| criterion.name())
     }
 
     /// The reasons of the criteria that gave a channel points or took some, in criterion order. Joined by "; " they

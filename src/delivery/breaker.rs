@@ -372,10 +372,13 @@ impl Health for Breakers {
         }
         // Once its wait is over it counts as well again: the next message is its probe.
         let shut = |closed: &Closed| now < closed.until || closed.is_probed(now);
-        let line = line(credential, sender);
-        let everywhere = board.refused_everywhere(credential).is_some_and(|until| now < until);
-        if board.refused.get(&line).map_or(everywhere, shut) {
-            return Some(format!("{credential} is refused by its provider"));
+        // Asked with every decision, and almost always there is nothing to look up.
+        if !board.refused.is_empty() {
+            let line = line(credential, sender);
+            let everywhere = board.refused_everywhere(credential).is_some_and(|until| now < until);
+            if board.refused.get(&line).map_or(everywhere, shut) {
+                return Some(format!("{credential} is refused by its provider"));
+            }
         }
         let circuit = board.circuits.get(credential)?.closed.as_ref()?;
         shut(circuit).then(|| format!("{credential} is failing"))

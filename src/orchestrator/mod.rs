@@ -22,8 +22,8 @@ use crate::{
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
         facts::{DriverHealth, Facts, SentLately},
-        ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
-        message::MessageRequest,
+        ids::{BroadcastId, IdempotencyKey, MessageId, RecipientId, TenantId},
+        message::{MessageKind, MessageRequest, Origin},
         question::Question,
         time::Clock,
     },
@@ -38,6 +38,9 @@ use crate::{
 
 pub mod budgets;
 mod canonical;
+mod weigh;
+
+pub use weigh::{Grounds, Weighed};
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -101,6 +104,22 @@ pub enum SubmitError {
 struct Patience<'a> {
     until: tokio::time::Instant,
     closing: &'a CancellationToken,
+}
+
+/// Whom facts are read about.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    tenant: &'a TenantId,
+    recipient: &'a RecipientId,
+    kind: Option<MessageKind>,
+    origin: Origin,
+}
+
+impl<'a> About<'a> {
+    fn of(request: &'a MessageRequest) -> Self {
+        let MessageRequest { tenant, recipient, kind, origin, .. } = request;
+        Self { tenant, recipient, kind: *kind, origin: *origin }
+    }
 }
 
 /// Everything that one decision was made from, so that explaining and planning use the same.
@@ -281,7 +300,7 @@ impl Orchestrator {
         let contacts = read_contacts(&request.contacts, bundle.policy().region);
         let mut facts = match &asked.facts {
             Some(facts) => facts.clone(),
-            None => self.facts(&bundle, request, &contacts, at).await?,
+            None => self.facts(&bundle, About::of(request), &contacts, at).await?,
         };
         let input = DecisionInput {
             question: Question::of(request),
@@ -334,7 +353,7 @@ impl Orchestrator {
     async fn facts(
         &self,
         bundle: &Bundle,
-        request: &MessageRequest,
+        about: About<'_>,
         contacts: &PerChannel<Contact>,
         at: DateTime<Utc>,
     ) -> Result<Facts, StoreError> {
@@ -342,21 +361,23 @@ impl Orchestrator {
         let addresses = PerChannel::from_fn(|c| contacts[c].address().cloned());
         let senders = PerChannel::from_fn(|c| policy.channels[c].from.clone());
         let day = at.with_timezone(&policy.time_zone).date_naive();
-        let known =
-            self.store.known_facts(&request.tenant, &addresses, &senders, request.origin, day).await?;
-        let sent_lately = match policy.caps.binds(request.kind) {
-            true => self.store.sent_lately(&request.tenant, &request.recipient, request.kind, at).await?,
+        let known = self.store.known_facts(about.tenant, &addresses, &senders, about.origin, day).await?;
+        let sent_lately = match policy.caps.binds(about.kind) {
+            true => self.store.sent_lately(about.tenant, about.recipient, about.kind, at).await?,
             false => SentLately::default(),
         };
-        let history = self.store.history(&request.tenant, &request.recipient, at).await?;
+        let history = self.store.history(about.tenant, about.recipient, at).await?;
         let opted_in = match policy.consent.opt_in_recorded {
-            true => self.store.opt_ins(&request.tenant, &addresses).await?,
+            true => self.store.opt_ins(about.tenant, &addresses).await?,
             false => PerChannel::default(),
         };
         let now = self.clock.now();
         let drivers = PerChannel::from_fn(|channel| {
             let terms = &policy.channels[channel];
             let (named, from) = (&terms.drivers, terms.from.as_deref());
+            if self.drivers.is_ready(channel, named, from, now) {
+                return DriverHealth::default();
+            }
             let configured = !self.drivers.for_channel(channel, named).is_empty();
             let missing = (!configured).then(|| match named.as_slice() {
                 [] => format!("no driver is configured for {channel}"),

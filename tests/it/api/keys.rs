@@ -67,6 +67,9 @@ fn request(house: &House, method: &str, path: &str, tenant: &str, id: &str) -> R
     };
     let mut request = post(&path, &body);
     *request.method_mut() = method.parse().unwrap();
+    if operation.ends_with(":batch") {
+        return with(request, "content-type", "application/x-ndjson");
+    }
     request
 }
 
@@ -130,7 +133,7 @@ async fn a_key_does_what_its_scopes_say() {
     for (method, path) in operations().into_iter().filter(|(_, p)| ends(p)) {
         let act = ["/resend", "/settle", "/release"].iter().any(|act| path.ends_with(act));
         let scopes: &[Scope] = match (method.as_str(), path.as_str()) {
-            ("POST", "/v1/decisions") => &[Scope::Send, Scope::Read, Scope::Admin],
+            ("POST", "/v1/decisions" | "/v1/decisions:batch") => &[Scope::Send, Scope::Read, Scope::Admin],
             ("POST", "/v1/messages" | "/v1/messages/{id}/cancel") => &[Scope::Send, Scope::Admin],
             ("POST", "/v1/broadcasts" | "/v1/broadcasts/{id}/cancel" | "/v1/events") => {
                 &[Scope::Send, Scope::Admin]

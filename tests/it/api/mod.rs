@@ -2,7 +2,9 @@
 //! with their limits.
 
 mod acts;
+mod batch;
 mod faults;
+mod front;
 pub(crate) mod house;
 mod idempotency;
 mod keys;

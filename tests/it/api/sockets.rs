@@ -26,8 +26,8 @@ use tokio::{
 use super::house::{House, example};
 
 /// More than any limit here, less than anyone's patience.
-const LONG: Duration = Duration::from_secs(20);
-const QUICK: Pace = Pace {
+pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(super) const QUICK: Pace = Pace {
     header: Duration::from_millis(80),
     body: Duration::from_millis(80),
     write: Duration::from_millis(80),
@@ -35,18 +35,18 @@ const QUICK: Pace = Pace {
 };
 /// Out of reach, so that the limit under test is the one that acts.
 const NEVER: Duration = Duration::from_secs(600);
-const PATIENT: Pace = Pace { header: NEVER, body: NEVER, write: NEVER, idle: NEVER };
+pub(super) const PATIENT: Pace = Pace { header: NEVER, body: NEVER, write: NEVER, idle: NEVER };
 
-struct Served {
-    house: House,
+pub(super) struct Served {
+    pub house: House,
     socket: PathBuf,
-    tcp: Option<std::net::SocketAddr>,
+    pub tcp: Option<std::net::SocketAddr>,
     task: JoinHandle<()>,
     _dir: TempDir,
 }
 
 impl Served {
-    async fn new(change: impl FnOnce(&mut ApiSettings)) -> Self {
+    pub async fn new(change: impl FnOnce(&mut ApiSettings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("run/o.sock");
         let mut settings = ApiSettings { socket: Some(socket.clone()), ..ApiSettings::default() };
@@ -58,18 +58,18 @@ impl Served {
         Self { house, socket, tcp, task, _dir: dir }
     }
 
-    async fn connect(&self) -> UnixStream {
+    pub async fn connect(&self) -> UnixStream {
         UnixStream::connect(&self.socket).await.unwrap()
     }
 
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         self.house.closing.cancel();
         timeout(LONG, &mut self.task).await.expect("it stops").unwrap();
     }
 }
 
 /// Everything that comes until the other side closes.
-async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(super) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     // A reset is a close too.
     let _ = timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the connection is closed");
@@ -77,7 +77,7 @@ async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
 }
 
 /// One answer on a connection that stays open.
-async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(super) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     loop {
         let mut byte = [0; 1];
@@ -94,7 +94,18 @@ async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     }
 }
 
-async fn write(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
+/// An answer that comes in chunks, on a connection that stays open.
+pub(super) async fn until_the_last_chunk(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    while !text.ends_with("0\r\n\r\n") {
+        let mut byte = [0; 1];
+        timeout(LONG, stream.read_exact(&mut byte)).await.unwrap().unwrap();
+        text.push(char::from(byte[0]));
+    }
+    text
+}
+
+pub(super) async fn write(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
