@@ -269,7 +269,7 @@ pub fn mebibytes(bytes: usize) -> String {
 fn check_media_type(headers: &HeaderMap, media: Media) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
     if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
-        let what = if taken == Taken::Json { "JSON" } else { "mail" };
+        let what = if media == Media::Mail { "mail" } else { "JSON" };
         let detail = format!("Content-Encoding {coding:?} is not taken: send the {what} as it is");
         return Err(Problem::new(Kind::MediaType, detail));
     }

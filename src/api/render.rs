@@ -16,7 +16,7 @@ pub fn answer(out: &mut Vec<u8>, weighed: &Weighed<'_>) -> Option<()> {
             if at > 0 {
                 out.extend_from_slice(b"; ");
             }
-            escaped(out, reason);
+            escaped(out, &reason);
         }
     };
     words(out, "{\"channel\":\"", winner.channel.as_str());
