@@ -43,7 +43,7 @@ impl<V> TenantMap<V> {
         self.named(tenant.as_str())
     }
 
-    /// The same by a name that nobody has parsed: what is no tenant's has nothing.
+    /// The same by a name that may be no tenant's.
     pub fn named(&self, tenant: &str) -> Option<&Arc<V>> {
         self.shards[shard_of(tenant)].get(tenant)
     }
