@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::ids::TenantId,
-    policy::{assemble::PolicyEnvironment, diagnostic::Diagnostic},
+    policy::{assemble::PolicyEnvironment, bundle::Bundle, compile::Way, diagnostic::Diagnostic},
 };
 
 /// What a folder's files come to.
@@ -30,6 +30,38 @@ pub struct FolderReport {
     /// What belongs to no tenant.
     pub problems: Vec<Diagnostic>,
     pub tenants: Vec<TenantReport>,
+    /// How each script runs, by file; then the strategies' conditions that are not compiled altogether.
+    pub scripts: Vec<ScriptReport>,
+}
+
+/// How one script runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScriptReport {
+    pub file: String,
+    /// `compiled` into a table; `learnt`: run, and what it said remembered; `interpreted`: run each time.
+    pub runs: Runs,
+    /// Why not compiled, or where it is run all the same, with line and column; empty: compiled altogether.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runs {
+    Compiled,
+    Learnt,
+    Interpreted,
+}
+
+impl Runs {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Runs::Compiled => "compiled",
+            Runs::Learnt => "learnt",
+            Runs::Interpreted => "interpreted",
+        }
+    }
 }
 
 /// What one tenant's files come to.
@@ -133,7 +165,34 @@ pub fn check_folder(folder: &Path, around: impl Into<Surroundings>, only: Option
         .collect();
     problems.extend(missing(only, tenants.is_empty()));
     let ok = tenants.iter().all(|tenant| tenant.ok) && !problems.iter().any(Diagnostic::is_error);
-    FolderReport { folder: folder.display().to_string(), ok, problems, tenants }
+    let judged = loaded.tenants.iter().filter(|(tenant, _)| wanted(tenant));
+    let scripts = scripts(judged.filter_map(|(_, judgement)| judgement.bundle.as_deref()));
+    FolderReport { folder: folder.display().to_string(), ok, problems, tenants, scripts }
+}
+
+/// How the scripts of these bundles run, each file once.
+fn scripts<'b>(bundles: impl Iterator<Item = &'b Bundle>) -> Vec<ScriptReport> {
+    let mut found: BTreeMap<String, ScriptReport> = BTreeMap::new();
+    let mut conditions = Vec::new();
+    for bundle in bundles {
+        let (program, strategies) = bundle.program();
+        for criterion in program.criteria() {
+            let (runs, because) = match Way::of(criterion) {
+                Way::Compiled { but } => (Runs::Compiled, but),
+                Way::Learnt { why } => (Runs::Learnt, why),
+                Way::Interpreted { why } => (Runs::Interpreted, why),
+            };
+            let file = criterion.file().to_owned();
+            found.entry(file.clone()).or_insert(ScriptReport { file, runs, because });
+        }
+        let compiled = strategies.compiled();
+        if !(compiled.is_compiled() && compiled.why().is_empty()) {
+            let runs = if compiled.is_compiled() { Runs::Compiled } else { Runs::Interpreted };
+            let file = format!("strategies of {}", bundle.tenant());
+            conditions.push(ScriptReport { file, runs, because: compiled.why().to_vec() });
+        }
+    }
+    found.into_values().chain(conditions).collect()
 }
 
 fn missing(only: Option<&TenantId>, none: bool) -> Option<Diagnostic> {

@@ -21,8 +21,8 @@ use crate::{
     bundles::{
         loader::Loaded,
         offline::{
-            FolderReport, Surroundings, TenantReport, TestLine, TestReport, check_folder, read_folder,
-            run_tests,
+            FolderReport, Runs, ScriptReport, Surroundings, TenantReport, TestLine, TestReport, check_folder,
+            read_folder, run_tests,
         },
         status,
     },
@@ -171,8 +171,31 @@ pub fn check(config: &Config, folder: &Path, json: bool) -> Result<Answer, Failu
     for tenant in &report.tenants {
         println!("{}", tenant_line(tenant));
     }
+    print!("{}", script_lines(&report.scripts));
     println!("{}: {}", report.folder, faults::tally(&found));
     Ok(answer)
+}
+
+/// How the scripts run: those that are compiled altogether in one line, each of the others with its reasons.
+fn script_lines(scripts: &[ScriptReport]) -> String {
+    let (whole, others): (Vec<_>, Vec<_>) =
+        scripts.iter().partition(|s| s.runs == Runs::Compiled && s.because.is_empty());
+    let mut lines = match whole.len() {
+        0 => String::new(),
+        1 => format!("1 script runs compiled: {}\n", whole[0].file),
+        several => format!("{several} scripts run compiled\n"),
+    };
+    for script in others {
+        let how = match script.runs {
+            Runs::Compiled => "runs compiled, but for",
+            Runs::Learnt => "runs interpreted, and what it says is remembered, because of",
+            Runs::Interpreted => "runs interpreted, because of",
+        };
+        let because =
+            if script.because.is_empty() { "what it does".into() } else { script.because.join("; ") };
+        lines.push_str(&format!("{} {how} {because}\n", script.file));
+    }
+    lines
 }
 
 /// Every fault once: one in a shared file is each tenant's.

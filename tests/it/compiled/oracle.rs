@@ -65,3 +65,40 @@ fn generated_scripts_say_the_same_compiled_and_interpreted() {
         "only {compiled} of {made} scripts are compiled: the grammar tests little"
     );
 }
+
+/// `check` tells how each script runs, in the author's words.
+#[test]
+fn what_does_not_fit_is_learnt_or_run_and_says_the_same() {
+    let scripts = [
+        ("let told = 0; try { told = message.length / 0; } catch { told = 1; } award(told, \"x\")", "Learnt"),
+        (
+            "let list = [\"a\", \"b\"]; if list[message.local_hour % 2] == \"b\" { veto(\"odd\") } else { neutral() }",
+            "Interpreted",
+        ),
+        ("if message.length ** 2 > 900 { award(1, \"x\") } else { neutral() }", "Learnt"),
+        ("if message.quiet { return neutral(); } award(sqrt(channel.cost), \"x\")", "Compiled"),
+    ];
+    for (body, expected) in scripts {
+        let program = program(&format!("fn score(message, channel) {{ {body} }}"))
+            .unwrap_or_else(|| panic!("refused: {body}"));
+        let way = way(&program);
+        let name = match &way {
+            Way::Compiled { .. } => "Compiled",
+            Way::Learnt { .. } => "Learnt",
+            Way::Interpreted { .. } => "Interpreted",
+        };
+        assert_eq!(name, expected, "{body}: {way:?}");
+        let (Way::Compiled { but: why } | Way::Learnt { why } | Way::Interpreted { why }) = &way;
+        assert!(why.iter().all(|told| told.starts_with("1:")) && !why.is_empty(), "{body}: {why:?}");
+        // Few messages again and again, so that what is remembered is asked.
+        let mut random = Random::new(7);
+        let known: Vec<_> =
+            (0..20).map(|_| (facts::message(&mut random), facts::channels(&mut random))).collect();
+        for _ in 0..200 {
+            let ((message, _), (_, channels)) = (random.one(&known).clone(), random.one(&known));
+            if let Some(told) = difference(&program, &message, channels) {
+                panic!("{body}\n{told}");
+            }
+        }
+    }
+}
