@@ -110,7 +110,9 @@ impl App {
         };
         let hooks = webhooks::make(&config).map_err(StartError::Settings)?;
         settings.check(&drivers).map_err(StartError::Unusable)?;
-        let store = crate::store::open(&config.database, OpenOptions::default()).await.map_err(refused)?;
+        let ballast_bytes = u64::from(config.limits.ballast_mib) << 20;
+        let options = OpenOptions { ballast_bytes, ..OpenOptions::default() };
+        let store = crate::store::open(&config.database, options).await.map_err(refused)?;
         let listeners: Vec<_> = hooks.keys().cloned().collect();
         store.set_listeners(&listeners).await.map_err(refused)?;
         let wrote_policies = write_shipped_policies(&config)?;

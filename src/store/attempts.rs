@@ -101,6 +101,10 @@ impl Operation for RecordIntent {
         "intent"
     }
 
+    fn begins(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {
         let intent = &self.intent;
         let address = intent.address.as_str();

@@ -17,7 +17,7 @@ use super::{
     counters::Labels,
     database::{Fault, Link, Value, placeholders, values},
     rows,
-    writer::Operation,
+    writer::{Operation, Writer},
 };
 use crate::{
     domain::{
@@ -80,6 +80,10 @@ impl Offer {
 impl Intake for SqlStore {
     async fn accept(&self, message: NewMessage) -> Result<Acceptance> {
         self.writer()?.accept(Offer::new(&message)?).await
+    }
+
+    fn refuses(&self) -> Option<&'static str> {
+        self.writer().ok().and_then(Writer::shortage)
     }
 
     async fn find_key(

@@ -21,6 +21,7 @@ mod acts;
 mod attempts;
 mod audit;
 mod backup;
+mod ballast;
 mod broadcasts;
 mod caps;
 mod connect;
@@ -30,6 +31,7 @@ mod database;
 mod engagement;
 mod erasure;
 mod evidence;
+mod faults;
 mod figures;
 mod files;
 mod intake;
@@ -38,6 +40,7 @@ mod life;
 mod limits;
 mod open;
 mod operate;
+mod pace;
 mod queue;
 mod receipts;
 mod records;
@@ -104,6 +107,8 @@ pub enum Acceptance {
 pub trait Intake: Send + Sync {
     /// Message, decision, first timer and idempotency key, together; returns once they are durable.
     async fn accept(&self, message: NewMessage) -> Result<Acceptance>;
+    /// Why new messages are refused for now although the database answers, in words; none: they are taken.
+    fn refuses(&self) -> Option<&'static str>;
     /// The message that a key made, while the key is kept: asked before deciding, to spare the work.
     async fn find_key(
         &self,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::{
     Result, StoreError,
+    ballast::Ballast,
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
     files::{self, FileLock},
@@ -57,6 +58,8 @@ pub struct OpenOptions {
     pub readers: u32,
     /// How often the embedded database's log is folded into its file, beside the commits; zero: by commits alone.
     pub checkpoint_every: Duration,
+    /// Room on an embedded database's disk that is kept for the outcomes of what is under way when the disk is full.
+    pub ballast_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -67,6 +70,7 @@ impl Default for OpenOptions {
             per_commit: 256,
             readers: 4,
             checkpoint_every: Duration::from_millis(500),
+            ballast_bytes: 0,
         }
     }
 }
@@ -182,6 +186,8 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         )));
     }
     let lock = if read_only || beside { None } else { Some(files::prepare(&path)?) };
+    // Before the database is opened, which takes a little room as well.
+    let ballast = lock.as_ref().map(|_| Ballast::beside(&path, options.ballast_bytes));
     let base = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(false)
@@ -220,7 +226,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         (Some(_), every) if every > Duration::ZERO && !beside => Some(tokio::spawn(checkpoint(base, every))),
         _ => None,
     };
-    let writer = session.map(|session| Writer::start(session, options.queue, options.per_commit));
+    let writer = session.map(|session| Writer::start(session, ballast, options.queue, options.per_commit));
     Ok(SqlStore { readers, writer, checkpointer, lock: Mutex::new(lock), pruned_at: AtomicI64::new(0) })
 }
 
@@ -292,6 +298,6 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
-    let writer = Some(Writer::start(session, options.queue, options.per_commit));
+    let writer = Some(Writer::start(session, None, options.queue, options.per_commit));
     Ok(SqlStore { readers, writer, checkpointer: None, lock: Mutex::new(None), pruned_at: AtomicI64::new(0) })
 }

@@ -189,6 +189,10 @@ impl Operation for Claim {
         "claim"
     }
 
+    fn begins(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
         let left = lapsed(link, None, self.now, "m.open_attempt IS NULL").await?;
         give_back(link, left, self.now).await?;

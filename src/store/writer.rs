@@ -3,11 +3,15 @@
 //! Callers queue whole operations; the writer takes what has gathered, at most `per_commit`, and answers each
 //! caller once the commit that holds its operation is durable. An operation that fails is run again alone, so that
 //! it spoils nobody else's. A commit that fails may or may not have happened (reliability.md fact 5), so the writer
-//! then refuses everything: the process stops and reads again what is there.
+//! then refuses everything: the process stops and reads again what is there. While the disk is full it refuses what
+//! begins something, and writes the rest into the room that the ballast gave.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,11 +19,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Acceptance, Result, StoreError,
+    ballast::{Ballast, Shortage},
     connect::Session,
     counters,
     database::{Fault, Link},
+    faults::{
+        SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_READONLY, is_broken_storage, is_conflict, is_shutdown,
+        sqlite_code,
+    },
     intake::{self, Offer},
+    pace::Pace,
 };
+
+/// New messages are refused where the commits before their own would take longer than this.
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// A change of the database that is whole in itself. It may be run again after a rollback.
 pub(super) trait Operation: Send + Sync + 'static {
@@ -27,6 +40,10 @@ pub(super) trait Operation: Send + Sync + 'static {
     /// The family of failpoints around the commit that holds it (`NAME.pre_commit`); empty: none.
     fn name(&self) -> &'static str {
         ""
+    }
+    /// Whether it begins something: refused while the disk is full, so that what was begun can be written down.
+    fn begins(&self) -> bool {
+        false
     }
     fn apply(&self, link: &mut Link<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
 }
@@ -37,6 +54,7 @@ trait Job: Send {
     async fn apply(&mut self, link: &mut Link<'_>) -> Result<(), Fault>;
     fn answer(self: Box<Self>, verdict: Result<()>);
     fn name(&self) -> &'static str;
+    fn begins(&self) -> bool;
 }
 
 struct Waiting<O: Operation> {
@@ -62,6 +80,10 @@ impl<O: Operation> Job for Waiting<O> {
     fn name(&self) -> &'static str {
         self.operation.name()
     }
+
+    fn begins(&self) -> bool {
+        self.operation.begins()
+    }
 }
 
 /// Messages to accept are told apart, so that those of one batch share their statements.
@@ -71,6 +93,13 @@ enum Item {
 }
 
 impl Item {
+    fn begins(&self) -> bool {
+        match self {
+            Item::Accept(..) => true,
+            Item::Other(job) => job.begins(),
+        }
+    }
+
     fn answer(self, verdict: Result<()>) {
         match self {
             Item::Other(job) => job.answer(verdict),
@@ -91,10 +120,12 @@ pub struct WriterCounts {
 
 struct Shared {
     failed: watch::Sender<Option<String>>,
+    shortage: watch::Sender<Option<Shortage>>,
     closed: AtomicBool,
     ended: watch::Sender<bool>,
     commits: AtomicU64,
     operations: AtomicU64,
+    pace: Pace,
 }
 
 /// The callers' side.
@@ -104,27 +135,35 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// Places in the queue that new messages leave to what was accepted already.
     reserve: usize,
+    per_commit: usize,
 }
 
 impl Writer {
-    /// Starts the writer on the current runtime.
-    pub(super) fn start(session: Session, queue: usize, per_commit: usize) -> Self {
+    /// Starts the writer on the current runtime. Without a ballast a full disk is told to each caller as it is met.
+    pub(super) fn start(session: Session, ballast: Option<Ballast>, queue: usize, per_commit: usize) -> Self {
         let (sender, receiver) = mpsc::channel(queue.max(4));
         let shared = Arc::new(Shared {
             failed: watch::Sender::new(None),
+            shortage: watch::Sender::new(ballast.as_ref().and_then(Ballast::shortage)),
             closed: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
+            pace: Pace::new(),
         });
-        let task =
-            Task { session, queue: receiver, per_commit: per_commit.max(1), shared: Arc::clone(&shared) };
+        let per_commit = per_commit.max(1);
+        let task = Task { session, ballast, queue: receiver, per_commit, shared: Arc::clone(&shared) };
         tokio::spawn(task.run());
-        Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
+        Self { reserve: sender.max_capacity() / 4, queue: sender, shared, per_commit }
     }
 
     pub(super) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.shared.failed.subscribe()
+    }
+
+    /// Why what begins something is refused now.
+    pub(super) fn shortage(&self) -> Option<&'static str> {
+        self.shared.shortage.borrow().map(Shortage::words)
     }
 
     pub(super) fn counts(&self) -> WriterCounts {
@@ -134,11 +173,13 @@ impl Writer {
         }
     }
 
-    /// Keeps new messages out once the queue is three quarters full: a refusal is before acceptance or not at all
-    /// (reliability.md P11).
+    /// Keeps new messages out once the queue is three quarters full, or would keep them waiting for long because the
+    /// disk is slow (F16): a refusal is before acceptance or not at all (reliability.md P11).
     pub(super) async fn accept(&self, offer: Offer) -> Result<Acceptance> {
         self.refuse_after_failure(StoreError::Unavailable)?;
-        if self.queue.capacity() <= self.reserve {
+        let waiting = self.queue.max_capacity() - self.queue.capacity();
+        if self.queue.capacity() <= self.reserve || self.shared.pace.of(waiting / self.per_commit) > WAIT_MAX
+        {
             return Err(StoreError::Unavailable(
                 "more messages wait to be written than the disk keeps up with; try again in a moment".into(),
             ));
@@ -210,12 +251,15 @@ enum Trouble {
     Nothing(StoreError),
     /// One operation failed; the batch is rolled back.
     Operation(Fault),
+    /// The disk takes nothing more, so that nothing was written; the batch is rolled back.
+    NoRoom(Shortage, Fault),
     /// The commit itself failed.
     Commit(String),
 }
 
 struct Task {
     session: Session,
+    ballast: Option<Ballast>,
     queue: mpsc::Receiver<Item>,
     per_commit: usize,
     shared: Arc<Shared>,
@@ -246,7 +290,10 @@ impl Task {
             let batch = std::mem::take(&mut batch);
             match self.failure() {
                 Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
-                None => self.write(batch).await,
+                None => {
+                    let admitted = self.admit(batch);
+                    self.write(admitted).await;
+                }
             }
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
                 self.queue.close();
@@ -260,9 +307,41 @@ impl Task {
         self.shared.failed.borrow().clone()
     }
 
+    /// What may be written now: while the disk is full, nothing that begins something.
+    fn admit(&mut self, batch: Vec<Item>) -> Vec<Item> {
+        let Some(ballast) = &mut self.ballast else { return batch };
+        let Some(shortage) = ballast.shortage() else { return batch };
+        if ballast.recovers() {
+            self.shared.shortage.send_replace(None);
+            return batch;
+        }
+        let (refused, admitted) = batch.into_iter().partition(Item::begins);
+        answer(refused, &Err(StoreError::Unavailable(shortage.words().into())));
+        admitted
+    }
+
+    /// What is left of a batch that found no room, once the ballast gave its own; nothing where it had none to give.
+    fn make_room(&mut self, batch: Vec<Item>, shortage: Shortage, fault: Fault) -> Vec<Item> {
+        if self.ballast.as_mut().is_some_and(|ballast| ballast.release(shortage)) {
+            self.shared.shortage.send_replace(Some(shortage));
+            return self.admit(batch);
+        }
+        answer(batch, &Err(fault.into()));
+        Vec::new()
+    }
+
     /// Commits a batch, or, where one of its operations failed, each of them alone.
     async fn write(&mut self, mut batch: Vec<Item>) {
-        match self.commit(&mut batch).await {
+        while !batch.is_empty() {
+            match self.commit(&mut batch).await {
+                Err(Trouble::NoRoom(shortage, fault)) => batch = self.make_room(batch, shortage, fault),
+                committed => return self.written(batch, committed).await,
+            }
+        }
+    }
+
+    async fn written(&mut self, batch: Vec<Item>, committed: Result<(), Trouble>) {
+        match committed {
             Ok(()) => answer(batch, &Ok(())),
             Err(Trouble::Operation(fault)) if batch.len() == 1 => answer(batch, &Err(self.verdict(fault))),
             Err(Trouble::Operation(_)) => {
@@ -271,6 +350,7 @@ impl Task {
                 }
             }
             Err(Trouble::Nothing(error)) => answer(batch, &Err(error)),
+            Err(Trouble::NoRoom(_, fault)) => answer(batch, &Err(fault.into())),
             Err(Trouble::Commit(why)) => self.unknown(batch, why),
         }
     }
@@ -287,6 +367,12 @@ impl Task {
                 Err(Trouble::Operation(fault)) if tries < 3 && is_conflict(&fault) => {}
                 Err(Trouble::Operation(fault)) => return answer(batch, &Err(self.verdict(fault))),
                 Err(Trouble::Nothing(error)) => return answer(batch, &Err(error)),
+                Err(Trouble::NoRoom(shortage, fault)) => {
+                    batch = self.make_room(batch, shortage, fault);
+                    if batch.is_empty() {
+                        return;
+                    }
+                }
                 Err(Trouble::Commit(why)) => return self.unknown(batch, why),
             }
         }
@@ -305,7 +391,25 @@ impl Task {
         fault.into()
     }
 
+    /// Whether a fault says that the disk takes no write. A failed sync is no such thing: it may have been written.
+    fn shortage_of(&self, fault: &Fault) -> Option<Shortage> {
+        let code = sqlite_code(fault)?;
+        if code & 0xff == SQLITE_FULL {
+            return Some(Shortage::Full);
+        }
+        let refused = code == SQLITE_IOERR_WRITE || code & 0xff == SQLITE_READONLY;
+        let read_only = || self.ballast.as_ref().is_some_and(Ballast::is_read_only);
+        (refused && read_only()).then_some(Shortage::ReadOnly)
+    }
+
     async fn commit(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
+        self.shared.pace.begin();
+        let committed = self.transaction(batch).await;
+        self.shared.pace.end();
+        committed
+    }
+
+    async fn transaction(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
         let operations = batch.len() as u64;
         self.session.begin().await.map_err(|fault| Trouble::Nothing(self.verdict(fault)))?;
         let applied = match self.session.link() {
@@ -314,10 +418,18 @@ impl Task {
         };
         if let Err(fault) = applied {
             let lost = self.session.roll_back(&fault).await;
+            if let Some(shortage) = self.shortage_of(&fault) {
+                return Err(Trouble::NoRoom(shortage, fault));
+            }
             return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
         }
         failpoints(batch, "pre_commit");
         if let Err(fault) = self.session.commit().await {
+            // The last frame of a transaction is what commits it: where a write found no room, it is not whole.
+            if let Some(shortage) = self.shortage_of(&fault) {
+                let _ = self.session.roll_back(&fault).await;
+                return Err(Trouble::NoRoom(shortage, fault));
+            }
             // PostgreSQL's word that it refused to commit is a rollback; no word at all is not.
             let refused = self.session.is_postgres()
                 && matches!(&fault, Fault::Sql(sqlx::Error::Database(e)) if !is_shutdown(e.code().as_deref()));
@@ -377,26 +489,4 @@ fn answer(batch: Vec<Item>, verdict: &Result<()>) {
     for item in batch {
         item.answer(verdict.clone());
     }
-}
-
-/// PostgreSQL's classes 57P (operator intervention) and 08 (connection): the server goes away, so that its word
-/// says nothing of the commit.
-fn is_shutdown(code: Option<&str>) -> bool {
-    code.is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-}
-
-/// Deadlocks and serialization failures: the same again may succeed.
-fn is_conflict(fault: &Fault) -> bool {
-    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
-    matches!(error.code().as_deref(), Some("40001" | "40P01"))
-}
-
-/// SQLite's IOERR, CORRUPT and NOTADB, extended codes included: going on would make it worse (F10, F14).
-fn is_broken_storage(fault: &Fault) -> bool {
-    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
-    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_none() {
-        return false;
-    }
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    matches!(code.map(|code| code & 0xff), Some(10 | 11 | 26))
 }

@@ -52,6 +52,10 @@ pub enum Mood {
     /// One answer in nine is lost, one message in seventeen with its answer, and one in thirteen is put off; receipts
     /// come before, after, and instead.
     Rough,
+    /// Every yes comes so much later.
+    Slow(Duration),
+    /// The first messages are kept and never answered, as many as this.
+    Hangs(usize),
 }
 
 /// Messages that a mood lasts for.
@@ -131,6 +135,11 @@ impl Bench {
             return None;
         }
         let base = if postgres { Some(in_runtime(Base::postgres())?) } else { None };
+        Some(Self::on(base, channel, mood, speed))
+    }
+
+    /// The same on a database on a server, or on an embedded one.
+    pub fn on(base: Option<Base>, channel: Channel, mood: Mood, speed: i64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pace = Pace::times(speed);
         let provider = {
@@ -168,7 +177,7 @@ impl Bench {
         // Nobody waits for an outcome that is looked for; any other is known before the next message comes.
         let lost = matches!(mood, Mood::LosesAnswers | Mood::LosesMessages);
         let wait = if lost { "wait=1" } else { "wait=30" };
-        Some(Self {
+        Self {
             folder,
             daemon,
             provider,
@@ -181,7 +190,15 @@ impl Bench {
             acknowledged,
             pace,
             wait,
-        })
+        }
+    }
+
+    /// Changes what its daemons are set up with from the next start on: keys at the head of the settings, tables at
+    /// their end.
+    pub fn set_up(&mut self, keys: &str, tables: &str) {
+        self.settings = format!("{keys}{}{tables}", self.settings);
+        let text = format!("state_dir = \"state\"\npolicies = \"policies\"\n{}", self.settings);
+        std::fs::write(self.folder.path().join("orchestrator.toml"), text).unwrap();
     }
 
     /// Starts it so that it dies at this hit of this point.
@@ -207,7 +224,12 @@ impl Bench {
             self.pace.leap(LEASE_SECONDS);
             self.daemon.set("ORCHESTRATOR_TEST_CLOCK", Some(self.pace.told()));
         }
-        self.daemon.start();
+        if self.may_stop {
+            // What made it stop may not be over: its supervisor starts it again and again.
+            assert!(in_time(|| self.daemon.tries_to_start()), "it does not start\n{}", self.daemon.log());
+        } else {
+            self.daemon.start();
+        }
         true
     }
 
@@ -354,6 +376,10 @@ fn act(mood: Mood, n: usize) -> Act {
         Mood::Rough if n % 17 == 6 => Act { keeps: false, says: Says::Nothing },
         Mood::Rough if n % 13 == 5 => Act::status(false, 429),
         Mood::ReceiptsFirst => Act { keeps: true, says: Says::YesAfterReceipts },
+        Mood::Hangs(first) if n < first => {
+            Act { keeps: true, says: Says::YesAfter(Duration::from_secs(3_600)) }
+        }
+        Mood::Slow(time) => Act { keeps: true, says: Says::YesAfter(time) },
         _ => Act::ACCEPT,
     }
 }

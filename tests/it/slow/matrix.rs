@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
             continue;
         }
         for &channel in point.channels {
-            for hit in point.first_hit..point.first_hit + 3 {
+            for hit in point.first_hit..point.first_hit + point.hits {
                 for postgres in [false, true] {
                     cases.push(Case { point: *point, channel, hit, postgres });
                 }

@@ -6,4 +6,5 @@ mod kill;
 mod matrix;
 mod points;
 mod replicas;
+mod room;
 mod soak;

@@ -1,0 +1,33 @@
+//! What a database's own words for a failure mean for whoever writes: once more, no room, or no trust.
+//!
+//! Reads codes and nothing else. What follows from them is the writer's affair.
+
+use super::database::Fault;
+
+/// PostgreSQL's classes 57P (operator intervention) and 08 (connection): the server goes away, so that its word
+/// says nothing of the commit.
+pub(super) fn is_shutdown(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+}
+
+/// Deadlocks and serialization failures: the same again may succeed.
+pub(super) fn is_conflict(fault: &Fault) -> bool {
+    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
+    matches!(error.code().as_deref(), Some("40001" | "40P01"))
+}
+
+/// SQLite's IOERR, CORRUPT and NOTADB, extended codes included: going on would make it worse (F10, F14).
+pub(super) fn is_broken_storage(fault: &Fault) -> bool {
+    matches!(sqlite_code(fault).map(|code| code & 0xff), Some(10 | 11 | 26))
+}
+
+pub(super) const SQLITE_READONLY: i32 = 8;
+pub(super) const SQLITE_FULL: i32 = 13;
+pub(super) const SQLITE_IOERR_WRITE: i32 = 778;
+
+/// SQLite's extended result code, where it is SQLite that speaks.
+pub(super) fn sqlite_code(fault: &Fault) -> Option<i32> {
+    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return None };
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    error.code()?.parse().ok()
+}
