@@ -29,8 +29,12 @@ impl Pace {
         self.began.store(self.now(), Ordering::Relaxed);
     }
 
-    pub(super) fn end(&self) {
+    /// Only what was certainly written counts in the mean: an idle worker's empty commits never meet the disk.
+    pub(super) fn end(&self, wrote: bool) {
         let took = self.now().saturating_sub(self.began.swap(0, Ordering::Relaxed));
+        if !wrote {
+            return;
+        }
         let mean = self.mean.load(Ordering::Relaxed);
         self.mean.store((3 * mean).saturating_add(took) / 4, Ordering::Relaxed);
     }
@@ -56,12 +60,15 @@ mod tests {
         std::thread::park_timeout(Duration::from_millis(20));
         assert!(pace.of(5) >= Duration::from_millis(50), "{:?}", pace.of(5));
         assert_eq!(pace.of(0), Duration::ZERO, "nobody waits for another's commit");
-        pace.end();
+        pace.end(true);
         let after = pace.of(4);
         assert!(after >= Duration::from_millis(10) && after < Duration::from_secs(10), "{after:?}");
-        for _ in 0..40 {
-            pace.begin();
-            pace.end();
+        for wrote in [false, true] {
+            assert_eq!(pace.of(4), after, "nothing was written");
+            for _ in 0..40 {
+                pace.begin();
+                pace.end(wrote);
+            }
         }
         assert!(pace.of(4) < after, "it forgets");
     }

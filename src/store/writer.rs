@@ -405,7 +405,8 @@ impl Task {
     async fn commit(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
         self.shared.pace.begin();
         let committed = self.transaction(batch).await;
-        self.shared.pace.end();
+        let accepts = batch.iter().any(|item| matches!(item, Item::Accept(..)));
+        self.shared.pace.end(accepts && committed.is_ok());
         committed
     }
 

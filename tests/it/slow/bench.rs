@@ -213,10 +213,7 @@ impl Bench {
     /// Starts it again where it has died; whether it had.
     pub fn revive(&mut self) -> bool {
         let Some(end) = self.daemon.has_ended() else { return false };
-        use std::os::unix::process::ExitStatusExt;
-        let expected = end.signal() == Some(9) || (self.may_stop && end.code() == Some(75));
-        assert!(expected, "it ended by itself: {end}\n{}", self.daemon.log());
-        self.deaths += 1;
+        self.bury(end);
         self.daemon.kill();
         self.daemon.set("ORCHESTRATOR_FAILPOINT", None);
         // An embedded database's next daemon takes up the claims of the last one; on a server their leases must end.
@@ -224,13 +221,24 @@ impl Bench {
             self.pace.leap(LEASE_SECONDS);
             self.daemon.set("ORCHESTRATOR_TEST_CLOCK", Some(self.pace.told()));
         }
-        if self.may_stop {
-            // What made it stop may not be over: its supervisor starts it again and again.
-            assert!(in_time(|| self.daemon.tries_to_start()), "it does not start\n{}", self.daemon.log());
-        } else {
-            self.daemon.start();
-        }
+        // What ends it may not be over: its supervisor starts it again and again.
+        let started = in_time(|| match self.daemon.tries_to_start() {
+            None => true,
+            Some(end) => {
+                self.bury(end);
+                false
+            }
+        });
+        assert!(started, "it does not start\n{}", self.daemon.log());
         true
+    }
+
+    /// Counts a death, which must be of a kind that is expected here.
+    fn bury(&mut self, end: std::process::ExitStatus) {
+        use std::os::unix::process::ExitStatusExt;
+        let expected = end.signal() == Some(9) || (self.may_stop && end.code() == Some(75));
+        assert!(expected, "it ended by itself: {end}\n{}", self.daemon.log());
+        self.deaths += usize::from(end.signal() == Some(9) || self.may_stop);
     }
 
     /// Submits message `n` with its key until it is acknowledged, whatever dies meanwhile.
