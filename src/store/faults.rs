@@ -31,3 +31,8 @@ pub(super) fn sqlite_code(fault: &Fault) -> Option<i32> {
     error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
     error.code()?.parse().ok()
 }
+
+/// SQLite's CORRUPT: the file is a database, and not as SQLite wrote it.
+pub(super) fn is_damage(fault: &Fault) -> bool {
+    sqlite_code(fault).is_some_and(|code| code & 0xff == 11)
+}

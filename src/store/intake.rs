@@ -187,8 +187,8 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     insert(link, &head, "", offers.iter().map(|o| o.message.clone()).collect()).await?;
     // The row holds its first timer as well.
     failpoint::hit("accept.row");
-    let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
-    insert(link, head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
+    let head = format!("INSERT INTO bodies ({}) VALUES ", rows::BODY_COLUMNS);
+    insert(link, &head, "", offers.iter().map(|o| o.body.clone()).collect()).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     insert(link, head, "", offers.iter().filter_map(|o| o.event.clone()).collect()).await?;
     for offer in offers {

@@ -24,6 +24,7 @@ mod backup;
 mod ballast;
 mod broadcasts;
 mod caps;
+mod checksums;
 mod connect;
 mod contacts;
 mod counters;

@@ -22,6 +22,7 @@ use super::{
     ballast::Ballast,
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
+    faults::is_damage,
     files::{self, FileLock},
     schema,
     writer::{Writer, WriterCounts},
@@ -60,6 +61,9 @@ pub struct OpenOptions {
     pub checkpoint_every: Duration,
     /// Room on an embedded database's disk that is kept for the outcomes of what is under way when the disk is full.
     pub ballast_bytes: u64,
+    /// An embedded database of at most this size is looked through before it is used; a larger one would keep its
+    /// daemon from starting for long.
+    pub look_through_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -71,6 +75,7 @@ impl Default for OpenOptions {
             readers: 4,
             checkpoint_every: Duration::from_millis(500),
             ballast_bytes: 0,
+            look_through_bytes: 64 << 20,
         }
     }
 }
@@ -166,6 +171,9 @@ fn cannot_open(what: &str, fault: Fault) -> StoreError {
         {
             return StoreError::Unavailable(format!("{what}: {error}"));
         }
+        fault if is_damage(&fault) => {
+            return damaged(what, &StoreError::from(fault).to_string());
+        }
         Fault::Sql(error) => error.to_string(),
         Fault::Corrupt(why) => why,
     };
@@ -206,6 +214,10 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         let mut made = Session::sqlite(&writing).await.map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
+            let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            if !beside && bytes <= options.look_through_bytes {
+                look_through(&mut link, &shown).await?;
+            }
             ready(&mut link, options.access).await?;
         }
         session = Some(made);
@@ -253,6 +265,23 @@ async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses a file that is damaged, before anything is written into it (reliability.md F14).
+async fn look_through(link: &mut Link<'_>, shown: &str) -> Result<()> {
+    let rows = link.rows("PRAGMA integrity_check(1)", values![]).await.map_err(|f| cannot_open(shown, f))?;
+    let said = rows.first().map(|row| row.text(0)).transpose().map_err(|f| cannot_open(shown, f))?;
+    match said {
+        Some(said) if said != "ok" => Err(damaged(shown, &said)),
+        _ => Ok(()),
+    }
+}
+
+fn damaged(shown: &str, what: &str) -> StoreError {
+    StoreError::Unusable(format!(
+        "the database {shown} is damaged ({what}): keep the file for whoever looks into it, and go on from the last \
+         backup (`orchestrator serve --database sqlite:COPY`)"
+    ))
 }
 
 /// Folds the log into the file on a connection of its own, so that no commit has to wait for it. Failures show in

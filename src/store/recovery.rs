@@ -137,6 +137,14 @@ impl Operation for Recover {
     }
 }
 
+/// Says of a message that was just quarantined that its row does not add up.
+pub(super) async fn damaged(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+    tracing::error!(message = %id, "a message does not add up; it is set aside");
+    let reason = "what is stored of it does not add up: the disk has damaged it";
+    link.run("UPDATE messages SET status_reason = $2 WHERE id = $1", values![id, reason]).await?;
+    event(link, id, now, "quarantined", Some(reason)).await
+}
+
 /// Keeps for a person what does not read back.
 pub(super) struct SetAside {
     pub(super) id: MessageId,

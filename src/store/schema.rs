@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004_numbers.sql"),
     include_str!("migrations/0005_operating.sql"),
     include_str!("migrations/0006_tracking.sql"),
+    include_str!("migrations/0007_checksums.sql"),
 ];
 
 /// The version that this program reads and writes.

@@ -1,6 +1,7 @@
 //! The slow tier: the built daemon as its operator meets it, killed and started again.
 
 mod bench;
+mod bits;
 mod disk;
 mod kill;
 mod matrix;
