@@ -225,13 +225,9 @@ async fn an_answer_is_written_as_serde_would_write_it() {
     }
     assert!(compared > 300, "{compared}");
     // What has to be seen was seen.
-    for part in [
-        r#"\"quoted\" \\ é"#,
-        r#""variant":"bold""#,
-        r#""variant":"control""#,
-        "heldUntil",
-        r#""strategy":"#,
-    ] {
+    for part in
+        [r#"\"quoted\" \\ é"#, r#""variant":"bold""#, r#""variant":"control""#, "heldUntil", r#""strategy":"#]
+    {
         assert!(seen.contains(part), "{part}");
     }
 }
