@@ -138,7 +138,7 @@ fn batch(socket: &Path, pid: u32, lines: &[String], rounds: Rounds) -> (f64, f64
         all.into_iter().map(|reader| reader.join().expect("no answer is missing")).sum()
     });
     let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds(pid) - cpu);
-    assert!(answered > 0 && answered % lines.len() == 0, "{answered} answers");
+    assert!(answered > 0 && answered.is_multiple_of(lines.len()), "{answered} answers");
     (answered as f64 / cpu, answered as f64 / took)
 }
 

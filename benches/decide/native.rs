@@ -70,7 +70,7 @@ pub fn choose(input: &DecisionInput<'_>) -> Native {
             channel,
             eligible: open,
             score,
-            confidence: if vetoed { 0.0 } else { rounded(((50.0 + score) / 100.0).max(0.0).min(0.95)) },
+            confidence: if vetoed { 0.0 } else { rounded(((50.0 + score) / 100.0).clamp(0.0, 0.95)) },
             held_until: hold.filter(|_| open),
             cost,
             delivery_seconds: seconds(channel, priority),

@@ -144,7 +144,7 @@ pub async fn receive_mail(
     limit: usize,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
     let (parts, body) = request.into_parts();
-    receive_whole(api, &parts.headers, body, limit, Media::Mail).await
+    receive_media(api, &parts.headers, body, limit, Media::Mail).await
 }
 
 /// Reads a whole body of JSON.
@@ -157,10 +157,10 @@ pub async fn receive_bytes<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    receive_whole(api, headers, body, limit, Media::Json).await
+    receive_media(api, headers, body, limit, Media::Json).await
 }
 
-async fn receive_whole<B>(
+async fn receive_media<B>(
     api: &Api,
     headers: &HeaderMap,
     body: B,
@@ -269,7 +269,8 @@ pub fn mebibytes(bytes: usize) -> String {
 fn check_media_type(headers: &HeaderMap, media: Media) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
     if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
-        let detail = format!("Content-Encoding {coding:?} is not taken: send the JSON as it is");
+        let what = if media == Media::Mail { "mail" } else { "JSON" };
+        let detail = format!("Content-Encoding {coding:?} is not taken: send the {what} as it is");
         return Err(Problem::new(Kind::MediaType, detail));
     }
     let Some(kind) = text(header::CONTENT_TYPE) else { return Ok(()) };
@@ -281,8 +282,8 @@ fn check_media_type(headers: &HeaderMap, media: Media) -> Result<(), Problem> {
     };
     let (right, wanted) = match media {
         Media::Json => (is("application/json") || ends_so("+json"), "application/json"),
-        Media::Lines => (LINES_TYPES.iter().any(|name| is(name)), LINES_TYPES[0]),
         Media::Mail => (is("message/rfc822"), "message/rfc822"),
+        Media::Lines => (LINES_TYPES.iter().any(|name| is(name)), LINES_TYPES[0]),
     };
     if right {
         return Ok(());

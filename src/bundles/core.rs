@@ -166,7 +166,7 @@ impl Core {
             held.scope.add(Scope::Whole);
         }
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        held.scope.add(std::mem::replace(&mut *hints, Scope::nothing()));
+        held.scope.add(std::mem::take(&mut *hints));
         drop(hints);
         let seen = held.snapshot.difference(&self.folder, &held.scope, false);
         let moved = !held.seen.as_ref().is_some_and(|before| before.same(&seen));

@@ -33,8 +33,9 @@ fn shard_of(tenant: &str) -> usize {
     let hash = tenant.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    // The upper half is the better mixed one.
-    (hash >> 32) as usize % SHARDS
+    // The last bytes of a name have not reached the upper bits yet, and the lower ones hold little else.
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 32) as usize % SHARDS
 }
 
 impl<V> TenantMap<V> {
@@ -42,7 +43,7 @@ impl<V> TenantMap<V> {
         self.named(tenant.as_str())
     }
 
-    /// The same by a name that nobody has parsed: what is no tenant's has nothing.
+    /// The same by a name that may be no tenant's.
     pub fn named(&self, tenant: &str) -> Option<&Arc<V>> {
         self.shards[shard_of(tenant)].get(tenant)
     }

@@ -180,8 +180,8 @@ impl Drivers {
         real
     }
 
-    /// Whether one of a channel's drivers can be used now by this sender: what `for_channel` and `down` come to where
-    /// there is nothing to tell. Asked with every decision.
+    /// Whether one of a channel's drivers can be used now by this sender: what `for_channel` and `paused` come to
+    /// where there is nothing to tell. Asked with every decision.
     pub fn is_ready(
         &self,
         channel: Channel,
@@ -191,7 +191,9 @@ impl Drivers {
     ) -> bool {
         let serves = |d: &&Arc<dyn Driver>| d.channels().contains(&channel);
         let well = |d: &Arc<dyn Driver>| {
-            self.health.as_ref().is_none_or(|health| health.down(d.credential(), sender, now).is_none())
+            let health = self.health.as_ref();
+            self.why_paused(d.name()).is_none()
+                && health.is_none_or(|health| health.down(d.credential(), sender, now).is_none())
         };
         if !named.is_empty() {
             return named.iter().filter_map(|name| self.by_name.get(name)).filter(serves).any(well);

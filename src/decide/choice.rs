@@ -79,7 +79,8 @@ impl<'a> Choice<'a> {
 
     /// The criteria that failed, and so counted as neutral, on some channel.
     pub fn failures(&self) -> impl Iterator<Item = &CriterionName> {
-        let failed = |at| Channel::ALL.iter().any(|c| self.bundle.program().0.said(&self.card, at, *c).is_err());
+        let program = self.bundle.program().0;
+        let failed = move |at| Channel::ALL.iter().any(|c| program.said(&self.card, at, *c).is_err());
         let criteria = self.bundle.criteria().iter().enumerate();
         criteria.filter(move |(at, _)| failed(*at)).map(|(_, criterion)| criterion.name())
     }

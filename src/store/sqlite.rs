@@ -193,7 +193,7 @@ impl Direct {
                 self.db.as_ptr(),
                 sql.as_ptr().cast(),
                 length,
-                ffi::SQLITE_PREPARE_PERSISTENT as u32,
+                ffi::SQLITE_PREPARE_PERSISTENT,
                 &mut statement,
                 ptr::null_mut(),
             )
@@ -321,18 +321,18 @@ mod tests {
         db.script("CREATE TABLE t (a TEXT, b BIGINT); CREATE INDEX i ON t (b)").unwrap();
         let insert = "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)";
         let none: Option<i64> = None;
-        assert_eq!(db.run(insert, &values!["Zoé \u{1f600}", i64::MIN, "", none]).unwrap(), 2);
+        assert_eq!(db.run(insert, &values!["Zoé \u{1f600}", i64::MIN, "", none][..]).unwrap(), 2);
         let select = "SELECT a, b FROM t WHERE b IS NOT NULL OR a = $1 ORDER BY a";
         for _ in 0..2 {
             assert_eq!(
-                db.rows(select, &values![""]).unwrap(),
+                db.rows(select, &values![""][..]).unwrap(),
                 [
                     [Cell::Text(String::new()), Cell::Null],
                     [Cell::Text("Zoé \u{1f600}".into()), Cell::Int(i64::MIN)]
                 ]
             );
         }
-        assert_eq!(db.run("UPDATE t SET b = 1 WHERE a = $1", &values!["nobody"]).unwrap(), 0);
+        assert_eq!(db.run("UPDATE t SET b = 1 WHERE a = $1", &values!["nobody"][..]).unwrap(), 0);
         assert_eq!(db.rows("SELECT x'00', 1.5", NONE).unwrap(), [[Cell::Other, Cell::Other]]);
     }
 
@@ -341,15 +341,15 @@ mod tests {
         let (_dir, mut db) = opened();
         db.script("CREATE TABLE t (a TEXT PRIMARY KEY)").unwrap();
         let insert = "INSERT INTO t (a) VALUES ($1)";
-        assert_eq!(db.run(insert, &values!["x"]).unwrap(), 1);
-        let refused = db.run(insert, &values!["x"]).unwrap_err();
+        assert_eq!(db.run(insert, &values!["x"][..]).unwrap(), 1);
+        let refused = db.run(insert, &values!["x"][..]).unwrap_err();
         assert_eq!(refused.code & 0xff, ffi::SQLITE_CONSTRAINT, "{refused}");
         assert!(refused.words.contains("UNIQUE"), "{refused}");
-        assert_eq!(db.run(insert, &values!["y"]).unwrap(), 1);
+        assert_eq!(db.run(insert, &values!["y"][..]).unwrap(), 1);
         assert!(db.rows("SELECT nonsense", NONE).unwrap_err().words.contains("nonsense"));
         assert!(db.rows("", NONE).is_err());
         assert!(db.run(insert, NONE).unwrap_err().words.contains("more places"));
-        let turned = db.rows("SELECT $2, $1, $2", &values!["one", "two"]).unwrap();
+        let turned = db.rows("SELECT $2, $1, $2", &values!["one", "two"][..]).unwrap();
         let text = |text: &str| Cell::Text(text.into());
         assert_eq!(turned, [[text("two"), text("one"), text("two")]]);
     }

@@ -177,15 +177,9 @@ pub(in crate::policy) fn channels() -> Vec<Arc<ChannelView>> {
         let known = HistoryView { received: 6, engaged: 0, rate: 0.108, average: 0.27, known: true };
         let keen = HistoryView { received: 4, engaged: 4, rate: 0.5, average: 0.0, known: true };
         [
-            ChannelView { history: known, ..plain.clone() },
-            ChannelView { history: keen, preferred: true, ..plain.clone() },
-            ChannelView {
-                disabled: true,
-                available: false,
-                opted_in: false,
-                healthy: false,
-                ..plain.clone()
-            },
+            ChannelView { history: known, ..plain },
+            ChannelView { history: keen, preferred: true, ..plain },
+            ChannelView { disabled: true, available: false, opted_in: false, healthy: false, ..plain },
             plain,
         ]
     };

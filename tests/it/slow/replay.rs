@@ -261,11 +261,14 @@ async fn twenty_tenants_move_nothing_of_each_other() {
     court.base.audit().await;
 }
 
+/// Makes the request of a receipt.
+type Forger = Box<dyn Fn(&Court) -> Request<Body> + Send + Sync>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_receipts_told_again_move_nothing() {
     let court = Arc::new(Court::new().await);
     // What happened: sent, delivered; and half of them wrote STOP, then START.
-    let mut old: Vec<Box<dyn Fn(&Court) -> Request<Body> + Send + Sync>> = Vec::new();
+    let mut old: Vec<Forger> = Vec::new();
     for n in 0..TENANTS {
         for status in ["sent", "delivered", "undelivered"] {
             old.push(Box::new(move |court| {
