@@ -166,8 +166,18 @@ impl Bare {
         let [Cell::Text(id), Cell::Text(recipient)] = &first[..] else { panic!("a message") };
         bare.like = (id.clone(), recipient.clone());
         for table in ["idempotency_keys", "messages", "bodies"] {
-            let row = bare.rows(&format!("SELECT * FROM {table}")).remove(0);
-            let sql = format!("INSERT INTO {table} VALUES ({})", places(row.len()));
+            // What the database computes itself is not in this list.
+            let columns = bare.rows(&format!("SELECT name FROM pragma_table_info('{table}')"));
+            let columns: Vec<&str> = columns
+                .iter()
+                .map(|row| match &row[..] {
+                    [Cell::Text(name)] => name.as_str(),
+                    _ => panic!("a column's name"),
+                })
+                .collect();
+            let columns = columns.join(", ");
+            let row = bare.rows(&format!("SELECT {columns} FROM {table}")).remove(0);
+            let sql = format!("INSERT INTO {table} ({columns}) VALUES ({})", places(row.len()));
             bare.tables.push((bare.prepared(&sql), row));
         }
         for row in bare.rows("SELECT * FROM counters") {

@@ -35,3 +35,17 @@ pub fn hit(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn hit(_name: &str) {}
+
+/// Ends the process here where `ORCHESTRATOR_TEST_POISON` is this recipient: a message that kills whoever takes it up.
+#[cfg(feature = "failpoints")]
+pub fn poison(recipient: &str) {
+    if std::env::var("ORCHESTRATOR_TEST_POISON").is_ok_and(|poison| poison == recipient) {
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+        std::process::abort();
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn poison(_recipient: &str) {}

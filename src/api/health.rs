@@ -82,7 +82,11 @@ async fn store(api: &Api) -> Check {
         Ok(Err(_)) => "the store does not answer; the log says why",
         Err(_) => "the store takes too long to answer",
     };
-    Check { name: "store", ok: matches!(asked, Ok(Ok(_))), required: true, detail: detail.into() }
+    let (ok, detail) = match api.orchestrator.store.refuses() {
+        Some(why) => (false, why),
+        None => (matches!(asked, Ok(Ok(_))), detail),
+    };
+    Check { name: "store", ok, required: true, detail: detail.into() }
 }
 
 fn policies(api: &Api) -> Check {

@@ -251,7 +251,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the database is unavailable");
-                Self::new(Kind::Unavailable, "the database cannot be reached; nothing was done: try again")
+                Self::new(Kind::Unavailable, "the database cannot take this now; nothing was done: try again")
             }
             StoreError::OutcomeUnknown(_) => {
                 tracing::error!(%error, "the outcome of a commit is unknown");

@@ -114,7 +114,9 @@ impl App {
         };
         let hooks = webhooks::make(&config).map_err(StartError::Settings)?;
         settings.check(&drivers).map_err(StartError::Unusable)?;
-        let store = crate::store::open(&config.database, OpenOptions::default()).await.map_err(refused)?;
+        let ballast_bytes = u64::from(config.limits.ballast_mib) << 20;
+        let options = OpenOptions { ballast_bytes, ..OpenOptions::default() };
+        let store = crate::store::open(&config.database, options).await.map_err(refused)?;
         let listeners: Vec<_> = hooks.keys().cloned().collect();
         store.set_listeners(&listeners).await.map_err(refused)?;
         pauses::look(&*store, &drivers).await.map_err(refused)?;

@@ -32,7 +32,7 @@ const KEYS: &[&str] = &[
     "drivers",
     "webhooks",
 ];
-const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds"];
+const LIMITS: &[&str] = &["concurrency", "connections", "drain_seconds", "ballast_mib"];
 
 /// Keys of a driver that are credentials: `env:NAME` or `file:PATH`, never the secret itself.
 const SECRETS: &[&str] = &[
@@ -165,6 +165,7 @@ pub(super) fn parse(file: &str, base: &Path, source: &str, faults: &mut Vec<Diag
         reader.integer(limits, "concurrency", 1..=10_000, &mut limit.concurrency);
         reader.integer(limits, "connections", 1..=100_000, &mut limit.connections);
         reader.integer(limits, "drain_seconds", 0..=25, &mut limit.drain_seconds);
+        reader.integer(limits, "ballast_mib", 0..=65_536, &mut limit.ballast_mib);
     }
     if let Some(drivers) = reader.table(root, "drivers") {
         settings.drivers = reader.sections(drivers, "drivers");

@@ -93,12 +93,14 @@ pub struct Limits {
     pub connections: u32,
     /// Seconds that attempts in flight get when the daemon is told to stop.
     pub drain_seconds: u32,
+    /// Room kept free on an embedded database's disk for what is under way when it is full.
+    pub ballast_mib: u32,
 }
 
 impl Default for Limits {
     /// The values of `examples/orchestrator.toml` (a test compares them).
     fn default() -> Self {
-        Self { concurrency: 64, connections: 1024, drain_seconds: 25 }
+        Self { concurrency: 64, connections: 1024, drain_seconds: 25, ballast_mib: 64 }
     }
 }
 

@@ -52,6 +52,7 @@ struct Trying<'a> {
 impl Worker {
     /// Takes one message as far as it goes now. An error says that the process must stop.
     pub(super) async fn deliver(&self, claimed: Claimed) -> Result<()> {
+        failpoint::poison(claimed.request.recipient.as_str());
         let standing = Standing::of(&claimed);
         let now = self.clock.now();
         match claimed.due {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// First and longest wait between tries to write an outcome.
-const REWRITE_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const REWRITE_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What is to be written.
 pub(super) enum Write<'a> {

@@ -10,10 +10,10 @@ use super::{
     Cancelled, Result, SqlStore,
     database::{Fault, Link, values},
     evidence::{Adopted, Evidence, adopt},
+    jobs::Operation,
     operate::Logged,
     queue::event,
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     delivery::Status,

@@ -13,12 +13,12 @@ use super::{
     database::{Fault, Link, values},
     engagement,
     evidence::is_owned_by_another,
+    jobs::Operation,
     limits::{self, Bearer},
     operate,
     refusals::{self, Asked, Refusal},
     rows,
     steps::{Step, look_again},
-    writer::Operation,
 };
 use crate::{
     domain::{
@@ -104,6 +104,10 @@ impl Operation for RecordIntent {
 
     fn name(&self) -> &'static str {
         "intent"
+    }
+
+    fn begins(&self) -> bool {
+        true
     }
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Intent, Fault> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Result, SqlStore,
+    Result, SqlStore, checksums,
     database::{Fault, Link, values},
     rows,
 };
@@ -169,6 +169,10 @@ impl SqlStore {
             findings.push(ask(&mut link, question, now).await?);
         }
         findings.push(decided_by_known_policies(&mut link, now).await?);
+        findings.extend(sums(&mut link).await?);
+        if !link.locks_rows() {
+            findings.push(whole(&mut link).await?);
+        }
         Ok(findings)
     }
 }
@@ -189,6 +193,46 @@ async fn ask(link: &mut Link<'_>, question: &Question, now: DateTime<Utc>) -> Re
         }
     }
     Ok(Finding { invariant: question.invariant, says: question.says, breaches, examples })
+}
+
+/// F14: rows that do not add up. Bodies are looked at by whoever reads them.
+async fn sums(link: &mut Link<'_>) -> Result<Vec<Finding>, Fault> {
+    let mut findings = Vec::new();
+    for (says, id, table, sum) in [
+        ("messages add up", "id", "messages", checksums::MESSAGE),
+        ("attempts add up", "message_id", "attempts", checksums::ATTEMPT),
+    ] {
+        let breaches = format!("SELECT {id} FROM {table} WHERE checksum <> {sum}");
+        findings.push(ask_dynamic(link, "F14", says, &breaches).await?);
+    }
+    Ok(findings)
+}
+
+async fn ask_dynamic(
+    link: &mut Link<'_>,
+    invariant: &'static str,
+    says: &'static str,
+    breaches: &str,
+) -> Result<Finding, Fault> {
+    let mut examples = Vec::new();
+    let rows = link.rows(AssertSqlSafe(breaches.to_owned()), values![]).await?;
+    for row in rows.iter().take(EXAMPLES as usize) {
+        examples.push(row.text(0)?);
+    }
+    Ok(Finding { invariant, says, breaches: rows.len() as u64, examples })
+}
+
+/// F14: the file itself, tables and indexes. SQLite says `ok`, or what is wrong, a line each.
+async fn whole(link: &mut Link<'_>) -> Result<Finding, Fault> {
+    let rows = link.rows("PRAGMA integrity_check(100)", values![]).await?;
+    let lines = rows.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, Fault>>()?;
+    let wrong: Vec<String> = lines.into_iter().filter(|line| line != "ok").collect();
+    Ok(Finding {
+        invariant: "F14",
+        says: "the database's file is whole",
+        breaches: wrong.len() as u64,
+        examples: wrong.into_iter().take(EXAMPLES as usize).collect(),
+    })
 }
 
 /// I12. A version is noted beside the first decisions made under it: those of the last minute are not asked for.

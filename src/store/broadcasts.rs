@@ -14,9 +14,9 @@ use super::{
     Result, SqlStore,
     database::{Fault, Link, Row, Value, values},
     intake::{KEY_DAYS, insert},
+    jobs::Operation,
     queue::{event, of_messages},
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     channel::Channel,
@@ -255,7 +255,7 @@ async fn with_attempts(link: &mut Link<'_>, found: &mut [RowRecord]) -> Result<(
     let mut messages: BTreeMap<MessageId, &mut RowMessage> =
         found.iter_mut().filter_map(|row| row.message.as_mut()).map(|m| (m.id, m)).collect();
     let ids: Vec<MessageId> = messages.keys().copied().collect();
-    let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
+    let sql = format!("SELECT {} FROM attempts", *rows::ATTEMPT);
     for row in of_messages(link, &sql, &ids, " ORDER BY number").await? {
         let (id, attempt) = rows::attempt(&row)?;
         if let Some(message) = messages.get_mut(&id) {

@@ -11,11 +11,11 @@ use super::{
     CalledBack, Result, SqlStore,
     database::{Fault, Link, placeholders, values},
     engagement::Deed,
+    jobs::Operation,
     queue::event,
     recall::Known,
     refusals::{BLOCKED_DRIVER, Entry, Refusal, lock_address},
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     address::Address,

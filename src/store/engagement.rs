@@ -9,11 +9,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Row, values},
+    jobs::Operation,
     queue::event,
     recall::{Known, Person, Rates, Sent},
     refusals::{Refusal, lock_address},
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     channel::{Channel, PerChannel},

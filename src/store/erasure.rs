@@ -14,11 +14,11 @@ use super::{
     By, Result, SqlStore,
     acts::cancel,
     database::{Fault, Link, values},
+    jobs::Operation,
     life::{ENDED, forget_words},
     operate::Logged,
     refusals, rows,
     suppressions::Forget,
-    writer::Operation,
 };
 use crate::domain::{
     address::{Contact, Region, read_contacts},

@@ -47,7 +47,8 @@ pub(super) async fn adopt(
     now: DateTime<Utc>,
 ) -> Result<Adopted, Fault> {
     let (message, attempt) = (evidence.message, evidence.attempt);
-    let sql = "SELECT a.credential, a.number, a.hop, a.channel, m.tenant, m.origin, m.attempts, b.plan \
+    let sql = "SELECT a.credential, a.number, a.hop, a.channel, m.tenant, m.origin, m.attempts, b.request, \
+               b.plan, b.checksum \
                FROM attempts a JOIN messages m ON m.id = a.message_id JOIN bodies b ON b.message_id = m.id \
                WHERE a.message_id = $1 AND a.id = $2 AND a.status = 'unknown'";
     let Some(row) = link.row(sql, values![message, attempt]).await? else { return Ok(Adopted::Nothing) };
@@ -76,8 +77,7 @@ pub(super) async fn adopt(
         return Ok(Adopted::AttemptOnly);
     }
     let hop = rows::small(row.int(2)?)?;
-    let plan = row.maybe_text(7)?.map(|text| rows::plan(&text)).transpose()?;
-    let due = plan.and_then(|plan: Plan| plan.escalation_at(hop, now));
+    let due = rows::planned(&row, 7)?.and_then(|plan: Plan| plan.escalation_at(hop, now));
     // A resend that waits for its turn is not needed any more; a look-up in progress is overtaken.
     let sql = "UPDATE messages SET status = 'sent', status_reason = NULL, due_at = $2, polls = 0, sent_via = $3, \
                possible_duplicate = CASE WHEN status IN ('retrying', 'sending', 'held', 'queued') THEN 0 ELSE possible_duplicate END, \

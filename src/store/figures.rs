@@ -11,8 +11,8 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Row, Value, placeholders, values},
+    jobs::Operation,
     rows,
-    writer::Operation,
 };
 use crate::domain::{channel::Channel, figures::Counts, ids::TenantId, message::Origin, money::MicroEuros};
 

@@ -112,7 +112,13 @@ fn lock(database: &Path) -> Result<FileLock, StoreError> {
     }
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(|e| unusable(&path, "cannot write the lock", &e))?;
+    match written {
+        // What it says is for people; what it does is done.
+        Err(e) if e.kind() != std::io::ErrorKind::StorageFull => {
+            return Err(unusable(&path, "cannot write the lock", &e));
+        }
+        _ => {}
+    }
     Ok(FileLock { _file: file })
 }
 

@@ -15,8 +15,9 @@ use super::{
     Acceptance, Intake, Result, SqlStore, StoreError,
     counters::Labels,
     database::{Fault, Link, Value, placeholders, values},
+    jobs::Operation,
     rows,
-    writer::Operation,
+    writer::Writer,
 };
 use crate::{
     domain::{
@@ -81,6 +82,10 @@ impl Offer {
 impl Intake for SqlStore {
     async fn accept(&self, message: NewMessage) -> Result<Acceptance> {
         self.writer()?.accept(Offer::new(&message)?).await
+    }
+
+    fn refuses(&self) -> Option<&'static str> {
+        self.writer().ok().and_then(Writer::shortage)
     }
 
     async fn find_key(
@@ -190,9 +195,9 @@ async fn insert_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result<(), Fault>
     insert(link, &head, "", &rows).await?;
     // The row holds its first timer as well.
     failpoint::hit("accept.row");
-    let head = "INSERT INTO bodies (message_id, request, decision, plan) VALUES ";
+    let head = format!("INSERT INTO bodies ({}) VALUES ", rows::BODY_COLUMNS);
     let rows: Vec<&[Value]> = offers.iter().map(|offer| &offer.body[..]).collect();
-    insert(link, head, "", &rows).await?;
+    insert(link, &head, "", &rows).await?;
     let head = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ";
     let rows: Vec<&[Value]> = offers.iter().filter_map(|offer| offer.event.as_deref()).collect();
     insert(link, head, "", &rows).await?;

@@ -9,10 +9,10 @@ use sqlx::AssertSqlSafe;
 use super::{
     Keys, Knowledge, KnownFacts, PolicyVersions, Result, SqlStore, StoredKey,
     database::{Fault, Link, Row, values},
+    jobs::Operation,
     recall::{Known, Month},
     refusals::{self, Asked},
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     address::Address,

@@ -10,8 +10,8 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Value, placeholders, values},
+    jobs::Operation,
     recall, rows,
-    writer::Operation,
 };
 use crate::domain::{
     delivery::AttemptError,
@@ -230,15 +230,12 @@ pub(super) async fn forget_words(
         forget_decision(&mut decision);
         let mut plan = row.maybe_text(2)?.map(|text| rows::plan(&text)).transpose()?;
         plan.iter_mut().for_each(forget_plan);
-        let sql = "UPDATE bodies SET request = $2, decision = $3, plan = $4 WHERE message_id = $1";
+        let sql = "UPDATE bodies SET request = $2, decision = $3, plan = $4, checksum = $5, \
+                   decision_checksum = $6 WHERE message_id = $1";
         let json = |text: Result<String, rows::Unwritable>| text.map_err(|why| Fault::Corrupt(why.0));
         let plan = plan.as_ref().map(rows::to_json).transpose();
-        let values = values![
-            id,
-            json(rows::to_json(&request))?,
-            json(rows::to_json(&decision))?,
-            plan.map_err(|why| Fault::Corrupt(why.0))?,
-        ];
+        let plan = plan.map_err(|why| Fault::Corrupt(why.0))?;
+        let values = rows::summed(id, json(rows::to_json(&request))?, json(rows::to_json(&decision))?, plan);
         link.run(sql, values).await?;
     }
     let sql = "SELECT number, error FROM attempts WHERE message_id = $1 AND error IS NOT NULL";

@@ -23,9 +23,11 @@ mod acts;
 mod attempts;
 mod audit;
 mod backup;
+mod ballast;
 mod broadcasts;
 mod caps;
 mod checkpoint;
+mod checksums;
 mod connect;
 mod contacts;
 mod counters;
@@ -33,14 +35,17 @@ mod database;
 mod engagement;
 mod erasure;
 mod evidence;
+mod faults;
 mod figures;
 mod files;
 mod intake;
+mod jobs;
 mod knowledge;
 mod life;
 mod limits;
 mod open;
 mod operate;
+mod pace;
 mod queue;
 mod recall;
 mod receipts;
@@ -109,6 +114,8 @@ pub enum Acceptance {
 pub trait Intake: Send + Sync {
     /// Message, decision, first timer and idempotency key, together; returns once they are durable.
     async fn accept(&self, message: NewMessage) -> Result<Acceptance>;
+    /// Why new messages are refused for now although the database answers, in words; none: they are taken.
+    fn refuses(&self) -> Option<&'static str>;
     /// The message that a key made, while the key is kept: asked before deciding, to spare the work.
     async fn find_key(
         &self,

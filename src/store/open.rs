@@ -20,9 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Result, StoreError,
+    ballast::Ballast,
     checkpoint::{Checkpointer, Log},
     connect::{Reader, Readers, Session},
     database::{Fault, Link, values},
+    faults::is_damage,
     files::{self, FileLock},
     recall::{Loader, Recall},
     schema,
@@ -60,6 +62,11 @@ pub struct OpenOptions {
     pub readers: u32,
     /// How often the embedded database's log is folded into its file, beside the commits; zero: by commits alone.
     pub checkpoint_every: Duration,
+    /// Room on an embedded database's disk that is kept for the outcomes of what is under way when the disk is full.
+    pub ballast_bytes: u64,
+    /// An embedded database of at most this size is looked through before it is used; a larger one would keep its
+    /// daemon from starting for long.
+    pub look_through_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -70,6 +77,8 @@ impl Default for OpenOptions {
             per_commit: 256,
             readers: 4,
             checkpoint_every: Duration::from_millis(250),
+            ballast_bytes: 0,
+            look_through_bytes: 64 << 20,
         }
     }
 }
@@ -169,6 +178,9 @@ fn cannot_open(what: &str, fault: Fault) -> StoreError {
         {
             return StoreError::Unavailable(format!("{what}: {error}"));
         }
+        fault if is_damage(&fault) => {
+            return damaged(what, &StoreError::from(fault).to_string());
+        }
         Fault::Sql(error) => error.to_string(),
         Fault::Sqlite(refused) => refused.to_string(),
         Fault::Corrupt(why) => why,
@@ -190,6 +202,8 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         )));
     }
     let lock = if read_only || beside { None } else { Some(files::prepare(&path)?) };
+    // Before the database is opened, which takes a little room as well.
+    let ballast = lock.as_ref().map(|_| Ballast::beside(&path, options.ballast_bytes));
     let base = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(false)
@@ -200,6 +214,10 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         let mut made = Session::sqlite(&path, LOG_PAGES).map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
+            let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+            if !beside && bytes <= options.look_through_bytes {
+                look_through(&mut link, &shown).await?;
+            }
             ready(&mut link, options.access).await?;
         }
         session = Some(made);
@@ -229,8 +247,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         Access::Beside | Access::ReadOnly => None,
     };
     let loader = recall.clone().map(|recall| Loader { recall, readers: readers.clone() });
-    let writer =
-        session.map(|session| Writer::start(session, options.queue, options.per_commit, loader.clone(), log));
+    let writer = session.map(|session| Writer::start(session, ballast, options, loader.clone(), log));
     // Only now, when whatever is written is noted.
     let loader = loader.map(|loader| AbortOnDropHandle::new(tokio::spawn(loader.run())));
     let (pruned_at, checkpointer) = (AtomicI64::new(0), Mutex::new(checkpointer));
@@ -273,6 +290,23 @@ async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a file that is damaged, before anything is written into it (reliability.md F14).
+async fn look_through(link: &mut Link<'_>, shown: &str) -> Result<()> {
+    let rows = link.rows("PRAGMA integrity_check(1)", values![]).await.map_err(|f| cannot_open(shown, f))?;
+    let said = rows.first().map(|row| row.text(0)).transpose().map_err(|f| cannot_open(shown, f))?;
+    match said {
+        Some(said) if said != "ok" => Err(damaged(shown, &said)),
+        _ => Ok(()),
+    }
+}
+
+fn damaged(shown: &str, what: &str) -> StoreError {
+    StoreError::Unusable(format!(
+        "the database {shown} is damaged ({what}): keep the file for whoever looks into it, and go on from the last \
+         backup (`orchestrator serve --database sqlite:COPY`)"
+    ))
+}
+
 async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     // The URL may hold a password: errors never show it.
     let mut parsed = PgConnectOptions::from_str(url)
@@ -304,7 +338,7 @@ async fn open_postgres(url: &str, options: &OpenOptions) -> Result<SqlStore> {
     if let Some(mut link) = session.link() {
         ready(&mut link, options.access).await?;
     }
-    let writer = Some(Writer::start(session, options.queue, options.per_commit, None, Arc::default()));
+    let writer = Some(Writer::start(session, None, options, None, Arc::default()));
     Ok(SqlStore {
         readers,
         writer,

@@ -12,8 +12,8 @@ use sqlx::AssertSqlSafe;
 use super::{
     By, Result, SqlStore,
     database::{Fault, Link, Row, Value, values},
+    jobs::Operation,
     rows,
-    writer::Operation,
 };
 use crate::domain::ids::{ActId, TenantId};
 

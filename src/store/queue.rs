@@ -3,7 +3,10 @@
 //! A claim takes care of leases that ran out before their intent; the rest of them is `recovery`'s. Nothing here
 //! decides what comes next.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,13 +15,13 @@ use sqlx::AssertSqlSafe;
 use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
-    contacts,
+    checksums, contacts,
     counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
+    jobs::Operation,
     operate,
-    recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, give_back, lapsed},
+    recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, damaged, give_back, lapsed},
     rows, webhooks,
-    writer::Operation,
 };
 use crate::{
     domain::{
@@ -170,33 +173,48 @@ struct Claim {
     most: u32,
 }
 
-/// Of two messages with one ordering key the older goes first, and the other not before it is at its end.
-macro_rules! claim_sql {
-    ($which:literal, $order:literal, $locking:literal) => {
-        concat!(
-            "WITH picked AS MATERIALIZED (SELECT m.id FROM messages m \
-             WHERE m.due_at <= $1 \
-             AND m.status IN ('queued', 'held', 'retrying', 'unknown', 'sent', 'delivered') \
-             AND m.crashes ", $which, " AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
-             WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
-             AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
-             AND (o.id < m.id OR o.lease_until IS NOT NULL))) \
-             ORDER BY ", $order, "m.due_at LIMIT $4 ",
-            $locking,
-            ") UPDATE messages SET fence = fence + 1, lease_owner = $2, lease_until = $3, due_at = NULL, \
-             status = CASE WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
-             WHERE id IN (SELECT id FROM picked) \
-             RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
-             escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant"
-        )
-    };
+/// Of two messages with one ordering key the older goes first, and the other not before it is at its end. What does not
+/// add up is not taken: it is quarantined by the same statement, before anything is written over it.
+fn claim_sql(which: &str, order: &str, locking: &str) -> String {
+    let damaged = format!("checksum <> {}", checksums::MESSAGE);
+    format!(
+        "WITH picked AS MATERIALIZED (SELECT m.id FROM messages m WHERE m.due_at <= $1 \
+         AND m.status IN ('queued', 'held', 'retrying', 'unknown', 'sent', 'delivered') \
+         AND m.crashes {which} AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
+         WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
+         AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
+         AND (o.id < m.id OR o.lease_until IS NOT NULL))) ORDER BY {order}m.due_at LIMIT $4 {locking}) \
+         UPDATE messages SET fence = fence + 1, due_at = NULL, \
+         lease_owner = CASE WHEN {damaged} THEN NULL ELSE $2 END, \
+         lease_until = CASE WHEN {damaged} THEN NULL ELSE $3 END, \
+         status = CASE WHEN {damaged} THEN 'quarantined' \
+         WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
+         WHERE id IN (SELECT id FROM picked) \
+         RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
+         escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant"
+    )
 }
+
+/// The statements by whether a suspect is taken alone, and by whether rows are locked.
+static CLAIMS: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
+    let locking = ["", "FOR UPDATE OF m SKIP LOCKED"];
+    // The likeliest suspect first: what really ends its worker is found out at once, and what was only hit by chance
+    // is done before the next chance.
+    [
+        locking.map(|locking| claim_sql("= 0", "", locking)),
+        locking.map(|locking| claim_sql("> 0", "m.crashes DESC, ", locking)),
+    ]
+});
 
 impl Operation for Claim {
     type Answer = Vec<Taken>;
 
     fn name(&self) -> &'static str {
         "claim"
+    }
+
+    fn begins(&self) -> bool {
+        true
     }
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
@@ -207,21 +225,21 @@ impl Operation for Claim {
             Suspects::Alone => (true, 1),
             Suspects::Wait => return Ok(Vec::new()),
         };
-        // The likeliest suspect first: what really ends its worker is found out at once, and what was only hit by
-        // chance is done before the next chance.
-        let sql = match (alone, link.locks_rows()) {
-            (false, false) => claim_sql!("= 0", "", ""),
-            (false, true) => claim_sql!("= 0", "", "FOR UPDATE OF m SKIP LOCKED"),
-            (true, false) => claim_sql!("> 0", "m.crashes DESC, ", ""),
-            (true, true) => claim_sql!("> 0", "m.crashes DESC, ", "FOR UPDATE OF m SKIP LOCKED"),
-        };
+        let sql = &CLAIMS[usize::from(alone)][usize::from(link.locks_rows())];
         let values = values![self.now, self.worker.as_str(), self.lease_until, most];
         failpoint::hit("claim.pre");
-        let found = link.rows(sql, values).await?;
+        let found = link.rows(AssertSqlSafe(sql.as_str()), values).await?;
         // Who was to be written to still is.
         link.notes().nobody();
         failpoint::hit("claim.locked");
-        let mut taken = found.iter().map(Taken::read).collect::<Result<Vec<_>, Fault>>()?;
+        let mut taken = Vec::with_capacity(found.len());
+        for row in &found {
+            if row.text(3)? == Status::Quarantined.as_str() {
+                damaged(link, &row.text(0)?, self.now).await?;
+            } else {
+                taken.push(Taken::read(row)?);
+            }
+        }
         taken.sort_by_key(|t| t.id);
         Ok(taken)
     }
@@ -235,19 +253,32 @@ impl SqlStore {
         let mut link = reader.link();
         let ids: Vec<MessageId> = taken.iter().map(|t| t.id).collect();
         let mut bodies = HashMap::new();
-        for row in of_messages(&mut link, "SELECT message_id, request, plan FROM bodies", &ids, "").await? {
-            bodies.insert(row.text(0)?, (row.text(1)?, row.maybe_text(2)?));
+        for row in
+            of_messages(&mut link, "SELECT message_id, request, plan, checksum FROM bodies", &ids, "").await?
+        {
+            bodies.insert(row.text(0)?, (row.text(1)?, row.maybe_text(2)?, row.int(3)?));
         }
         let tried: Vec<MessageId> = taken.iter().filter(|t| t.made > 0).map(|t| t.id).collect();
         let mut last: HashMap<MessageId, Attempt> = HashMap::new();
-        let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
+        let sql = format!("SELECT {} FROM attempts", *rows::ATTEMPT);
+        let mut bad: HashMap<String, Fault> = HashMap::new();
         for row in of_messages(&mut link, &sql, &tried, " ORDER BY number").await? {
-            let (id, attempt) = rows::attempt(&row)?;
-            last.insert(id, attempt);
+            match rows::attempt(&row) {
+                Ok((id, attempt)) => drop(last.insert(id, attempt)),
+                Err(fault) => drop(bad.insert(row.text(0)?, fault)),
+            }
         }
         let (mut claimed, mut unreadable) = (Vec::with_capacity(taken.len()), Vec::new());
         for t in taken {
-            match read_body(bodies.remove(&t.id.to_string())) {
+            let id = t.id.to_string();
+            let attempts = match bad.remove(&id) {
+                None if t.made > 0 && last.get(&t.id).is_none_or(|attempt| attempt.number < t.made) => {
+                    Err(Fault::Corrupt("a message whose attempts are not all there".into()))
+                }
+                None => Ok(()),
+                Some(fault) => Err(fault),
+            };
+            match attempts.and_then(|()| read_body(bodies.remove(&id))) {
                 Ok((request, plan)) => {
                     let last_attempt = last.remove(&t.id);
                     claimed.push(t.with(request, plan, last_attempt));
@@ -301,10 +332,10 @@ async fn service_windows(
 
 type Unreadable = (MessageId, i64, String);
 
-fn read_body(body: Option<(String, Option<String>)>) -> Result<(MessageRequest, Plan), Fault> {
-    let (request, plan) = body.ok_or_else(|| Fault::Corrupt("a message without a body".into()))?;
-    let plan = plan.ok_or_else(|| Fault::Corrupt("a queued message without a plan".into()))?;
-    Ok((rows::request(&request)?, rows::plan(&plan)?))
+fn read_body(body: Option<(String, Option<String>, i64)>) -> Result<(MessageRequest, Plan), Fault> {
+    let (request, plan, sum) = body.ok_or_else(|| Fault::Corrupt("a message without a body".into()))?;
+    let (request, plan) = rows::sent(&request, plan.as_deref(), sum)?;
+    Ok((request, plan.ok_or_else(|| Fault::Corrupt("a queued message without a plan".into()))?))
 }
 
 impl Taken {

@@ -12,10 +12,10 @@ use super::{
     database::{Fault, Link, Row, placeholders, values},
     engagement::lock_message,
     evidence::is_owned_by_another,
+    jobs::Operation,
     refusals::{Refusal, lock_address},
     reported::Reported,
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     delivery::{AttemptError, Next, Plan},

@@ -11,9 +11,9 @@ use sqlx::AssertSqlSafe;
 use super::{
     Cancelled, Records, Result, Search, SqlStore, StoreError,
     database::{Fault, Link, Value, values},
+    jobs::Operation,
     queue::of_messages,
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     delivery::{MessageRecord, Status, TimelineEvent},
@@ -27,11 +27,17 @@ const LIMIT_MAX: u32 = 200;
 impl Records for SqlStore {
     async fn message(&self, tenant: &TenantId, id: MessageId) -> Result<Option<MessageRecord>> {
         let condition = " WHERE m.id = $1 AND m.tenant = $2";
-        Ok(self.records(condition, values![id, tenant]).await?.pop())
+        match self.records(condition, values![id, tenant]).await?.pop() {
+            Some(record) => Ok(Some(record)),
+            None => self.is_really_unknown(Some(tenant), id).await,
+        }
     }
 
     async fn message_of_any_tenant(&self, id: MessageId) -> Result<Option<MessageRecord>> {
-        Ok(self.records(" WHERE m.id = $1", values![id]).await?.pop())
+        match self.records(" WHERE m.id = $1", values![id]).await?.pop() {
+            Some(record) => Ok(Some(record)),
+            None => self.is_really_unknown(None, id).await,
+        }
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<MessageRecord>> {
@@ -89,6 +95,24 @@ impl SqlStore {
         }
     }
 
+    /// No message, unless half of one is there, or one whose body says that it is this tenant's: of a message that is
+    /// damaged nobody is told that there never was one.
+    async fn is_really_unknown(
+        &self,
+        tenant: Option<&TenantId>,
+        id: MessageId,
+    ) -> Result<Option<MessageRecord>> {
+        let sql = "SELECT (SELECT COUNT(*) FROM messages WHERE id = $1), \
+                   (SELECT request FROM bodies WHERE message_id = $1)";
+        let Some(row) = self.reader().await?.link().row(sql, values![id]).await? else { return Ok(None) };
+        let (there, body) = (row.int(0)? > 0, row.maybe_text(1)?);
+        match (there, body, tenant) {
+            (false, None, _) => Ok(None),
+            (true, Some(request), Some(tenant)) if rows::request(&request)?.tenant != *tenant => Ok(None),
+            _ => Err(StoreError::Corrupt("a message of which a part is missing".into())),
+        }
+    }
+
     /// Those of them that read back: one that does not must not hide the others. It is told in the log, and
     /// whoever asks for it by its id is told too.
     async fn readable(&self, condition: &str, values: Vec<Value>) -> Result<Vec<MessageRecord>> {
@@ -108,15 +132,26 @@ impl SqlStore {
     async fn read(&self, condition: &str, values: Vec<Value>) -> Result<(Vec<MessageRecord>, Vec<Bad>)> {
         let mut reader = self.reader().await?;
         let mut link = reader.link();
-        let sql = format!("{}{condition}", rows::MESSAGE);
-        let (mut records, mut bad) = (Vec::new(), Vec::new());
+        let sql = format!("{}{condition}", *rows::MESSAGE);
+        let (mut records, mut bad, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for row in link.rows(AssertSqlSafe(sql), values).await? {
-            match rows::message(&row) {
-                Ok(record) => records.push(record),
+            match rows::message(&row).and_then(|record| Ok((record, rows::attempts_of(&row)?))) {
+                Ok((record, attempts)) => {
+                    counts.push((record.id, attempts));
+                    records.push(record);
+                }
                 Err(fault) => bad.push((row.text(0)?, fault)),
             }
         }
         complete(&mut link, &mut records, &mut bad).await?;
+        for (record, (id, attempts)) in records.iter().zip(counts) {
+            if record.attempts.len() < attempts && bad.iter().all(|(known, _)| *known != id.to_string()) {
+                bad.push((
+                    id.to_string(),
+                    Fault::Corrupt("a message whose attempts are not all there".into()),
+                ));
+            }
+        }
         Ok((records, bad))
     }
 }
@@ -132,7 +167,7 @@ async fn complete(
 ) -> Result<(), Fault> {
     let ids: Vec<MessageId> = records.iter().map(|record| record.id).collect();
     let place: HashMap<MessageId, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
-    let sql = format!("SELECT {} FROM attempts", rows::ATTEMPT);
+    let sql = format!("SELECT {} FROM attempts", *rows::ATTEMPT);
     for row in of_messages(link, &sql, &ids, " ORDER BY number").await? {
         match rows::attempt(&row) {
             Ok((id, attempt)) => {

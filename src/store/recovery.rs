@@ -10,9 +10,9 @@ use sqlx::AssertSqlSafe;
 use super::{
     Recovered,
     database::{Fault, Link, Row, values},
+    jobs::Operation,
     queue::event,
     rows,
-    writer::Operation,
 };
 use crate::domain::ids::MessageId;
 
@@ -142,6 +142,17 @@ impl Operation for Recover {
         }
         Ok(found)
     }
+}
+
+/// Says of a message that was just quarantined that its row does not add up.
+pub(super) async fn damaged(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
+    tracing::error!(message = %id, "a message does not add up; it is set aside");
+    if let Ok(id) = MessageId::parse(id) {
+        link.notes().message(id);
+    }
+    let reason = "what is stored of it does not add up: the disk has damaged it";
+    link.run("UPDATE messages SET status_reason = $2 WHERE id = $1", values![id, reason]).await?;
+    event(link, id, now, "quarantined", Some(reason)).await
 }
 
 /// Keeps for a person what does not read back.

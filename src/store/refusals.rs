@@ -10,7 +10,7 @@ use ring::{hmac, rand::SecureRandom};
 use super::{
     Result, StoreError,
     database::{Fault, Link, values},
-    writer::Operation,
+    jobs::Operation,
 };
 use crate::domain::{
     channel::Channel,

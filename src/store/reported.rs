@@ -1,6 +1,6 @@
 //! An attempt that receipts tell of, with its message: what the set of them comes to, written.
 //!
-//! Written upwards only, never over an end but from `unresolved` and `failed` (I8), and never while another attempt is
+//! Written upwards only, never over an end but from `unresolved`, `failed` and `quarantined` (I8), and never while another attempt is
 //! open. Whoever holds a lease on a message that a receipt settles has lost it. What comes next is not decided here.
 
 use chrono::{DateTime, Utc};
@@ -272,7 +272,7 @@ impl Reported {
             link.run(sql, values![self.message, to]).await?;
             return Ok(false);
         }
-        let corrected = matches!(self.status, Status::Failed | Status::Unresolved);
+        let corrected = matches!(self.status, Status::Failed | Status::Unresolved | Status::Quarantined);
         let due = if corrected { None } else { self.plan(link).await?.escalation_at(self.hop, at) };
         let sql = "UPDATE messages SET status = $2, status_reason = NULL, due_at = $3, hop = $4, sent_via = $5, \
                    corrected = CASE WHEN $6 = 1 THEN 1 ELSE corrected END, polls = 0, crashes = 0, \
@@ -291,10 +291,10 @@ impl Reported {
     }
 
     async fn plan(&self, link: &mut Link<'_>) -> Result<Plan, Fault> {
-        let sql = "SELECT plan FROM bodies WHERE message_id = $1";
-        let plan = link.row(sql, values![self.message]).await?.map(|row| row.maybe_text(0)).transpose()?;
-        let plan = plan.flatten().ok_or_else(|| Fault::Corrupt("an attempt without a plan".into()))?;
-        rows::plan(&plan)
+        let sql = "SELECT request, plan, checksum FROM bodies WHERE message_id = $1";
+        let row = link.row(sql, values![self.message]).await?;
+        let plan = row.map(|row| rows::planned(&row, 0)).transpose()?.flatten();
+        plan.ok_or_else(|| Fault::Corrupt("an attempt without a plan".into()))
     }
 
     /// It did not arrive: the caller's function says what follows. Another channel costs money, so that only a receipt

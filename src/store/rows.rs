@@ -3,10 +3,13 @@
 //! What does not parse is `Corrupt`, with the name of what it was to be and never with its text: rows hold
 //! personal data. Nothing is repaired or guessed.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    checksums,
     counters::Labels,
     database::{Fault, Row, Value, values},
 };
@@ -77,14 +80,44 @@ pub(super) fn message_values(message: &NewMessage) -> Vec<Value> {
     ]
 }
 
+/// The columns of `bodies`, as `body_values` fills them.
+pub(super) const BODY_COLUMNS: &str = "message_id, request, decision, plan, checksum, decision_checksum";
+
 /// The values of a row of `bodies`.
 pub(super) fn body_values(message: &NewMessage) -> Result<Vec<Value>, Unwritable> {
-    Ok(values![
-        message.id,
-        to_json(&message.request)?,
-        to_json(&message.decision)?,
-        message.plan.as_ref().map(to_json).transpose()?,
-    ])
+    let plan = message.plan.as_ref().map(to_json).transpose()?;
+    Ok(summed(message.id, to_json(&message.request)?, to_json(&message.decision)?, plan))
+}
+
+/// A body's parts with their sums.
+pub(super) fn summed(id: MessageId, request: String, decision: String, plan: Option<String>) -> Vec<Value> {
+    let sent = checksums::body([request.as_str()].into_iter().chain(plan.as_deref()));
+    let decided = checksums::body([decision.as_str()]);
+    values![id, request, decision, plan, sent, decided]
+}
+
+/// What is sent, as it was accepted.
+pub(super) fn sent(
+    request: &str,
+    plan: Option<&str>,
+    sum: i64,
+) -> Result<(MessageRequest, Option<Plan>), Fault> {
+    whole(request, plan, sum)?;
+    Ok((self::request(request)?, plan.map(self::plan).transpose()?))
+}
+
+/// The plan of a body, of which `request`, `plan` and `checksum` are read from this column on.
+pub(super) fn planned(row: &Row, first: usize) -> Result<Option<Plan>, Fault> {
+    let (request, plan) = (row.text(first)?, row.maybe_text(first + 1)?);
+    whole(&request, plan.as_deref(), row.int(first + 2)?)?;
+    plan.map(|text| self::plan(&text)).transpose()
+}
+
+fn whole(request: &str, plan: Option<&str>, sum: i64) -> Result<(), Fault> {
+    if checksums::is_whole(sum, [request].into_iter().chain(plan)) {
+        return Ok(());
+    }
+    Err(Fault::Corrupt("a body: its checksum is wrong".into()))
 }
 
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, Unwritable> {
@@ -141,11 +174,29 @@ pub(super) fn hash(hex: &str) -> Result<[u8; 32], Fault> {
 }
 
 /// A message with its body, as `MESSAGE` selects them.
-pub(super) const MESSAGE: &str = "SELECT m.id, m.status, m.status_reason, m.accepted_at, m.due_at, m.hop, \
-     m.sent_via, m.possible_duplicate, b.request, b.decision, b.plan \
-     FROM messages m JOIN bodies b ON b.message_id = m.id";
+pub(super) static MESSAGE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT m.id, m.status, m.status_reason, m.accepted_at, m.due_at, m.hop, m.sent_via, \
+         m.possible_duplicate, b.request, b.decision, b.plan, b.checksum, b.decision_checksum, m.attempts, \
+         CAST(CASE WHEN m.checksum = {} THEN 1 ELSE 0 END AS BIGINT) \
+         FROM messages m JOIN bodies b ON b.message_id = m.id",
+        checksums::MESSAGE
+    )
+});
+
+/// How many attempts the message's own row counts: so many are kept, or more by now.
+pub(super) fn attempts_of(row: &Row) -> Result<usize, Fault> {
+    small(row.int(13)?).map(usize::from)
+}
 
 pub(super) fn message(row: &Row) -> Result<MessageRecord, Fault> {
+    if row.int(14)? == 0 {
+        return Err(Fault::Corrupt("a message: its checksum is wrong".into()));
+    }
+    if !checksums::is_whole(row.int(12)?, [row.text(9)?.as_str()]) {
+        return Err(Fault::Corrupt("a decision: its checksum is wrong".into()));
+    }
+    let (request, plan) = sent(&row.text(8)?, row.maybe_text(10)?.as_deref(), row.int(11)?)?;
     let decision: Decision = from_json(&row.text(9)?, "a decision")?;
     if Channel::ALL.iter().any(|channel| !decision.channels.iter().any(|c| c.channel == *channel)) {
         return Err(Fault::Corrupt("a decision: not every channel is in it".into()));
@@ -159,9 +210,9 @@ pub(super) fn message(row: &Row) -> Result<MessageRecord, Fault> {
         hop: small(row.int(5)?)?,
         sent_via: row.maybe_text(6)?.map(|word| channel(&word)).transpose()?,
         possible_duplicate: row.int(7)? != 0,
-        request: request(&row.text(8)?)?,
+        request,
         decision,
-        plan: row.maybe_text(10)?.map(|text| plan(&text)).transpose()?,
+        plan,
         attempts: Vec::new(),
         timeline: Vec::new(),
     })
@@ -180,11 +231,19 @@ pub(super) fn attempt_error(json: &str) -> Result<AttemptError, Fault> {
 }
 
 /// The columns that `attempt` reads.
-pub(super) const ATTEMPT: &str = "message_id, id, number, hop, channel, driver, status, started_at, \
-     finished_at, provider_message_id, error, cost";
+pub(super) static ATTEMPT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "message_id, id, number, hop, channel, driver, status, started_at, finished_at, provider_message_id, \
+         error, cost, CAST(CASE WHEN checksum = {} THEN 1 ELSE 0 END AS BIGINT)",
+        checksums::ATTEMPT
+    )
+});
 
 /// An attempt, with the message that it belongs to.
 pub(super) fn attempt(row: &Row) -> Result<(MessageId, Attempt), Fault> {
+    if row.int(12)? == 0 {
+        return Err(Fault::Corrupt("an attempt: its checksum is wrong".into()));
+    }
     let word = row.text(6)?;
     let error: Option<AttemptError> = row.maybe_text(10)?.map(|text| attempt_error(&text)).transpose()?;
     let attempt = Attempt {

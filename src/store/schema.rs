@@ -9,6 +9,7 @@ use super::{
     StoreError,
     database::{Fault, Link, values},
 };
+use crate::failpoint;
 
 /// Each step's SQL, in order; step N makes version N + 1.
 const STEPS: &[&str] = &[
@@ -18,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004_numbers.sql"),
     include_str!("migrations/0005_operating.sql"),
     include_str!("migrations/0006_tracking.sql"),
+    include_str!("migrations/0007_checksums.sql"),
 ];
 
 /// The version that this program reads and writes.
@@ -75,7 +77,10 @@ async fn steps(link: &mut Link<'_>) -> Result<(), StoreError> {
     refuse_newer(found)?;
     for step in &STEPS[found..] {
         let sql = dialect(step, link.locks_rows());
-        link.script(AssertSqlSafe(sql)).await.map_err(unusable)?;
+        for statement in statements(&sql) {
+            link.script(AssertSqlSafe(statement)).await.map_err(unusable)?;
+            failpoint::hit("migrate.statement");
+        }
     }
     if found < VERSION {
         let sql = "INSERT INTO meta (name, value) VALUES ('schema', $1) \
@@ -133,9 +138,40 @@ fn dialect(sql: &str, postgres: bool) -> String {
     out
 }
 
+/// The statements of a step, each without the comments that stand on lines of their own. A statement ends with its
+/// line.
+fn statements(sql: &str) -> Vec<String> {
+    let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let (mut all, mut current) = (Vec::new(), String::new());
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        current.push_str(line);
+        current.push('\n');
+        if line.trim_end().ends_with(';') {
+            all.push(std::mem::take(&mut current));
+        }
+    }
+    if !current.is_empty() {
+        all.push(current);
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_run_statement_by_statement() {
+        let sql = "-- a; b\nCREATE TABLE a (\n    -- c;\n    b TEXT\n);\n\nCREATE INDEX i ON a (b);\n";
+        assert_eq!(statements(sql), ["CREATE TABLE a (\n    b TEXT\n);\n", "CREATE INDEX i ON a (b);\n"]);
+        for (n, step) in STEPS.iter().enumerate() {
+            for statement in statements(&dialect(step, false)) {
+                let words = statement.split_whitespace().next().unwrap_or_default();
+                assert!(matches!(words, "CREATE" | "ALTER" | "INSERT" | "DROP"), "step {n}: {statement}");
+                assert_eq!(statement.matches(';').count(), 1, "step {n}: {statement}");
+            }
+        }
+    }
 
     #[test]
     fn a_step_says_once_what_the_databases_share() {

@@ -41,13 +41,6 @@ impl std::fmt::Display for Refused {
     }
 }
 
-impl Refused {
-    /// IOERR, CORRUPT and NOTADB, extended codes included: going on would make it worse (reliability.md F10, F14).
-    pub(super) fn is_broken_storage(&self) -> bool {
-        matches!(self.code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
-    }
-}
-
 /// One column of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cell {

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Row, Value, values},
+    jobs::Operation,
     refusals::{self, Entry, Lift, Refusal},
     rows,
-    writer::Operation,
 };
 use crate::domain::{address::Address, channel::Channel, consent::sender_key, ids::TenantId};
 

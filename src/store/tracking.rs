@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use super::{
     Result, SqlStore, StoreError,
     database::{Fault, Link, values},
+    jobs::Operation,
     rows,
-    writer::Operation,
 };
 use crate::domain::ids::MessageId;
 

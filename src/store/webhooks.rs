@@ -9,8 +9,8 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Row, Value, placeholders, values},
+    jobs::Operation,
     rows,
-    writer::Operation,
 };
 use crate::domain::{
     channel::Channel,

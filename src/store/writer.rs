@@ -3,87 +3,40 @@
 //! Callers queue whole operations; the writer takes what has gathered, at most `per_commit`, and answers each
 //! caller once the commit that holds its operation is durable. An operation that fails is run again alone, so that
 //! it spoils nobody else's. A commit that fails may or may not have happened (reliability.md fact 5), so the writer
-//! then refuses everything: the process stops and reads again what is there.
+//! then refuses everything: the process stops and reads again what is there. While the disk is full it refuses what
+//! begins something, and writes the rest into the room that the ballast gave.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Acceptance, Result, StoreError, attempts,
+    ballast::{Ballast, Shortage},
     checkpoint::Log,
     connect::Session,
     counters,
     database::{Fault, Link},
     engagement,
+    faults::{
+        SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_READONLY, is_broken_storage, is_conflict, is_shutdown,
+        sqlite_code,
+    },
     intake::{self, Offer},
+    jobs::{Item, Operation, Waiting, answer, failpoints},
+    open::OpenOptions,
+    pace::Pace,
     recall::{self, Loader, Notes},
 };
 
-/// A change of the database that is whole in itself. It may be run again after a rollback.
-pub(super) trait Operation: Send + Sync + 'static {
-    type Answer: Send + 'static;
-    /// The family of failpoints around the commit that holds it (`NAME.pre_commit`); empty: none.
-    fn name(&self) -> &'static str {
-        ""
-    }
-    fn apply(&self, link: &mut Link<'_>) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
-}
-
-/// An operation with whoever waits for it.
-#[async_trait]
-trait Job: Send {
-    async fn apply(&mut self, link: &mut Link<'_>) -> Result<(), Fault>;
-    fn answer(self: Box<Self>, verdict: Result<()>);
-    fn name(&self) -> &'static str;
-}
-
-struct Waiting<O: Operation> {
-    operation: O,
-    answer: Option<O::Answer>,
-    caller: oneshot::Sender<Result<O::Answer>>,
-}
-
-#[async_trait]
-impl<O: Operation> Job for Waiting<O> {
-    async fn apply(&mut self, link: &mut Link<'_>) -> Result<(), Fault> {
-        self.answer = Some(self.operation.apply(link).await?);
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, verdict: Result<()>) {
-        let lost = || StoreError::Unavailable("the operation was not run".into());
-        let Waiting { answer, caller, .. } = *self;
-        // A caller that went away meanwhile misses nothing that the database does not know.
-        let _ = caller.send(verdict.and_then(|()| answer.ok_or_else(lost)));
-    }
-
-    fn name(&self) -> &'static str {
-        self.operation.name()
-    }
-}
-
-/// Messages to accept are told apart, so that those of one batch share their statements.
-enum Item {
-    Accept(Box<Offer>, oneshot::Sender<Result<Acceptance>>, Option<Acceptance>),
-    Other(Box<dyn Job>),
-}
-
-impl Item {
-    fn answer(self, verdict: Result<()>) {
-        match self {
-            Item::Other(job) => job.answer(verdict),
-            Item::Accept(_, caller, answer) => {
-                let lost = || StoreError::Unavailable("the operation was not run".into());
-                let _ = caller.send(verdict.and_then(|()| answer.ok_or_else(lost)));
-            }
-        }
-    }
-}
+/// New messages are refused where the commits before their own would take longer than this.
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// What the writer did so far: more operations than commits is what group commit is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,10 +47,12 @@ pub struct WriterCounts {
 
 struct Shared {
     failed: watch::Sender<Option<String>>,
+    shortage: watch::Sender<Option<Shortage>>,
     closed: AtomicBool,
     ended: watch::Sender<bool>,
     commits: AtomicU64,
     operations: AtomicU64,
+    pace: Pace,
 }
 
 /// The callers' side.
@@ -107,35 +62,52 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// Places in the queue that new messages leave to what was accepted already.
     reserve: usize,
+    per_commit: usize,
 }
 
 impl Writer {
-    /// Starts the writer on the current runtime.
+    /// Starts the writer on the current runtime. Without a ballast a full disk is told to each caller as it is met.
     pub(super) fn start(
         mut session: Session,
-        queue: usize,
-        per_commit: usize,
+        ballast: Option<Ballast>,
+        options: &OpenOptions,
         loader: Option<Loader>,
         log: Arc<Log>,
     ) -> Self {
+        let queue = options.queue;
         let (sender, receiver) = mpsc::channel(queue.max(4));
         let shared = Arc::new(Shared {
             failed: watch::Sender::new(None),
+            shortage: watch::Sender::new(ballast.as_ref().and_then(Ballast::shortage)),
             closed: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
+            pace: Pace::new(),
         });
         let others_commits = session.others_commits().ok().flatten();
-        let (per_commit, shared_too) = (per_commit.max(1), Arc::clone(&shared));
-        let task =
-            Task { session, queue: receiver, per_commit, loader, others_commits, log, shared: shared_too };
+        let (per_commit, shared_too) = (options.per_commit.max(1), Arc::clone(&shared));
+        let task = Task {
+            session,
+            ballast,
+            queue: receiver,
+            per_commit,
+            loader,
+            others_commits,
+            log,
+            shared: shared_too,
+        };
         start(task);
-        Self { reserve: sender.max_capacity() / 4, queue: sender, shared }
+        Self { reserve: sender.max_capacity() / 4, queue: sender, shared, per_commit }
     }
 
     pub(super) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.shared.failed.subscribe()
+    }
+
+    /// Why what begins something is refused now.
+    pub(super) fn shortage(&self) -> Option<&'static str> {
+        self.shared.shortage.borrow().map(Shortage::words)
     }
 
     pub(super) fn counts(&self) -> WriterCounts {
@@ -145,11 +117,13 @@ impl Writer {
         }
     }
 
-    /// Keeps new messages out once the queue is three quarters full: a refusal is before acceptance or not at all
-    /// (reliability.md P11).
+    /// Keeps new messages out once the queue is three quarters full, or would keep them waiting for long because the
+    /// disk is slow (F16): a refusal is before acceptance or not at all (reliability.md P11).
     pub(super) async fn accept(&self, offer: Offer) -> Result<Acceptance> {
         self.refuse_after_failure(StoreError::Unavailable)?;
-        if self.queue.capacity() <= self.reserve {
+        let waiting = self.queue.max_capacity() - self.queue.capacity();
+        if self.queue.capacity() <= self.reserve || self.shared.pace.of(waiting / self.per_commit) > WAIT_MAX
+        {
             return Err(StoreError::Unavailable(
                 "more messages wait to be written than the disk keeps up with; try again in a moment".into(),
             ));
@@ -221,12 +195,15 @@ enum Trouble {
     Nothing(StoreError),
     /// One operation failed; the batch is rolled back.
     Operation(Fault),
+    /// The disk takes nothing more, so that nothing was written; the batch is rolled back.
+    NoRoom(Shortage, Fault),
     /// The commit itself failed.
     Commit(String),
 }
 
 struct Task {
     session: Session,
+    ballast: Option<Ballast>,
     queue: mpsc::Receiver<Item>,
     per_commit: usize,
     /// What decisions are made from, where this is the only writer.
@@ -277,7 +254,10 @@ impl Task {
             let batch = std::mem::take(&mut batch);
             match self.failure() {
                 Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
-                None => self.write(batch).await,
+                None => {
+                    let admitted = self.admit(batch);
+                    self.write(admitted).await;
+                }
             }
             self.session.fold(&self.log);
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
@@ -292,9 +272,41 @@ impl Task {
         self.shared.failed.borrow().clone()
     }
 
+    /// What may be written now: while the disk is full, nothing that begins something.
+    fn admit(&mut self, batch: Vec<Item>) -> Vec<Item> {
+        let Some(ballast) = &mut self.ballast else { return batch };
+        let Some(shortage) = ballast.shortage() else { return batch };
+        if ballast.recovers() {
+            self.shared.shortage.send_replace(None);
+            return batch;
+        }
+        let (refused, admitted) = batch.into_iter().partition(Item::begins);
+        answer(refused, &Err(StoreError::Unavailable(shortage.words().into())));
+        admitted
+    }
+
+    /// What is left of a batch that found no room, once the ballast gave its own; nothing where it had none to give.
+    fn make_room(&mut self, batch: Vec<Item>, shortage: Shortage, fault: Fault) -> Vec<Item> {
+        if self.ballast.as_mut().is_some_and(|ballast| ballast.release(shortage)) {
+            self.shared.shortage.send_replace(Some(shortage));
+            return self.admit(batch);
+        }
+        answer(batch, &Err(fault.into()));
+        Vec::new()
+    }
+
     /// Commits a batch, or, where one of its operations failed, each of them alone.
     async fn write(&mut self, mut batch: Vec<Item>) {
-        match self.commit(&mut batch).await {
+        while !batch.is_empty() {
+            match self.commit(&mut batch).await {
+                Err(Trouble::NoRoom(shortage, fault)) => batch = self.make_room(batch, shortage, fault),
+                committed => return self.written(batch, committed).await,
+            }
+        }
+    }
+
+    async fn written(&mut self, batch: Vec<Item>, committed: Result<(), Trouble>) {
+        match committed {
             Ok(()) => answer(batch, &Ok(())),
             Err(Trouble::Operation(fault)) if batch.len() == 1 => answer(batch, &Err(self.verdict(fault))),
             Err(Trouble::Operation(_)) => {
@@ -303,6 +315,7 @@ impl Task {
                 }
             }
             Err(Trouble::Nothing(error)) => answer(batch, &Err(error)),
+            Err(Trouble::NoRoom(_, fault)) => answer(batch, &Err(fault.into())),
             Err(Trouble::Commit(why)) => self.unknown(batch, why),
         }
     }
@@ -319,6 +332,12 @@ impl Task {
                 Err(Trouble::Operation(fault)) if tries < 3 && is_conflict(&fault) => {}
                 Err(Trouble::Operation(fault)) => return answer(batch, &Err(self.verdict(fault))),
                 Err(Trouble::Nothing(error)) => return answer(batch, &Err(error)),
+                Err(Trouble::NoRoom(shortage, fault)) => {
+                    batch = self.make_room(batch, shortage, fault);
+                    if batch.is_empty() {
+                        return;
+                    }
+                }
                 Err(Trouble::Commit(why)) => return self.unknown(batch, why),
             }
         }
@@ -350,7 +369,26 @@ impl Task {
         Ok(())
     }
 
+    /// Whether a fault says that the disk takes no write. A failed sync is no such thing: it may have been written.
+    fn shortage_of(&self, fault: &Fault) -> Option<Shortage> {
+        let code = sqlite_code(fault)?;
+        if code & 0xff == SQLITE_FULL {
+            return Some(Shortage::Full);
+        }
+        let refused = code == SQLITE_IOERR_WRITE || code & 0xff == SQLITE_READONLY;
+        let read_only = || self.ballast.as_ref().is_some_and(Ballast::is_read_only);
+        (refused && read_only()).then_some(Shortage::ReadOnly)
+    }
+
     async fn commit(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
+        self.shared.pace.begin();
+        let committed = self.transaction(batch).await;
+        let accepts = batch.iter().any(|item| matches!(item, Item::Accept(..)));
+        self.shared.pace.end(accepts && committed.is_ok());
+        committed
+    }
+
+    async fn transaction(&mut self, batch: &mut [Item]) -> Result<(), Trouble> {
         let operations = batch.len() as u64;
         self.session.begin().await.map_err(|fault| Trouble::Nothing(self.verdict(fault)))?;
         let recall = self.loader.as_ref().map(|loader| Arc::clone(&loader.recall));
@@ -366,6 +404,9 @@ impl Task {
             Ok(notes) => notes,
             Err(fault) => {
                 let lost = self.session.roll_back(&fault).await;
+                if let Some(shortage) = self.shortage_of(&fault) {
+                    return Err(Trouble::NoRoom(shortage, fault));
+                }
                 return Err(if lost { Trouble::Nothing(fault.into()) } else { Trouble::Operation(fault) });
             }
         };
@@ -374,6 +415,14 @@ impl Task {
             recall.before(&notes);
         }
         if let Err(fault) = self.session.commit().await {
+            // The last frame of a transaction is what commits it: where a write found no room, it is not whole.
+            if let Some(shortage) = self.shortage_of(&fault) {
+                let _ = self.session.roll_back(&fault).await;
+                if let Some(recall) = &recall {
+                    recall.undone(&notes);
+                }
+                return Err(Trouble::NoRoom(shortage, fault));
+            }
             // PostgreSQL's word that it refused to commit is a rollback; no word at all is not.
             let refused = self.session.is_postgres()
                 && matches!(&fault, Fault::Sql(sqlx::Error::Database(e)) if !is_shutdown(e.code().as_deref()));
@@ -393,22 +442,6 @@ impl Task {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.operations.fetch_add(operations, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Passes the points of each operation in the batch; nothing at all unless they are built in.
-fn failpoints(batch: &[Item], moment: &str) {
-    if !cfg!(feature = "failpoints") {
-        return;
-    }
-    for item in batch {
-        let name = match item {
-            Item::Accept(..) => "accept",
-            Item::Other(job) => job.name(),
-        };
-        if !name.is_empty() {
-            crate::failpoint::hit(&format!("{name}.{moment}"));
-        }
     }
 }
 
@@ -442,27 +475,4 @@ async fn apply(link: &mut Link<'_>, batch: &mut [Item], find_people: bool) -> Re
         recall::find_people(link).await?;
     }
     Ok(std::mem::take(link.notes()))
-}
-
-fn answer(batch: Vec<Item>, verdict: &Result<()>) {
-    for item in batch {
-        item.answer(verdict.clone());
-    }
-}
-
-/// PostgreSQL's classes 57P (operator intervention) and 08 (connection): the server goes away, so that its word
-/// says nothing of the commit.
-fn is_shutdown(code: Option<&str>) -> bool {
-    code.is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-}
-
-/// Deadlocks and serialization failures: the same again may succeed.
-fn is_conflict(fault: &Fault) -> bool {
-    let Fault::Sql(sqlx::Error::Database(error)) = fault else { return false };
-    matches!(error.code().as_deref(), Some("40001" | "40P01"))
-}
-
-/// A disk that fails, or a file that is damaged.
-fn is_broken_storage(fault: &Fault) -> bool {
-    matches!(fault, Fault::Sqlite(refused) if refused.is_broken_storage())
 }

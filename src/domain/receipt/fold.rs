@@ -121,7 +121,7 @@ pub enum Move {
 }
 
 /// How far the receipts of an attempt move its message (reliability.md 5.1): up, or on to the next channel, and out of
-/// an end only from `unresolved` and `failed`.
+/// an end only from `unresolved`, `failed` and `quarantined`.
 pub fn movement(seen: Seen, told: &Told) -> Move {
     let Seen { status, attempt, latest, busy } = seen;
     if busy {
@@ -131,7 +131,7 @@ pub fn movement(seen: Seen, told: &Told) -> Move {
         status,
         Status::Unknown | Status::Queued | Status::Held | Status::Retrying | Status::Sending
     );
-    let ended_early = matches!(status, Status::Failed | Status::Unresolved);
+    let ended_early = matches!(status, Status::Failed | Status::Unresolved | Status::Quarantined);
     if told.arrived() {
         let may = under_way || ended_early || status == Status::Sent;
         return if may { Move::Delivered } else { Move::Stay };
@@ -141,7 +141,8 @@ pub fn movement(seen: Seen, told: &Told) -> Move {
         let hoped = latest && status == Status::Sent && attempt == AttemptStatus::Accepted;
         return if hoped || (unsettled && under_way) { Move::Undelivered } else { Move::Stay };
     }
-    let handed_off = told.state().is_some() && unsettled && (under_way || status == Status::Unresolved);
+    let given_up = matches!(status, Status::Unresolved | Status::Quarantined);
+    let handed_off = told.state().is_some() && unsettled && (under_way || given_up);
     if handed_off { Move::HandedOff } else { Move::Stay }
 }
 

@@ -210,6 +210,20 @@ impl Recall {
         }
     }
 
+    /// It is certainly not committed: what was about to change is read anew, and filters may know more than there is.
+    pub(super) fn undone(&self, notes: &Notes) {
+        notes.people.iter().for_each(|who| self.people.end(who, |_| false));
+        for (tenant, sums) in &notes.spent {
+            months(sums.keys()).for_each(|month| self.money.end(&(tenant.clone(), month), |_| false));
+        }
+        notes.rated.keys().for_each(|tenant| self.rates.end(tenant, |_| false));
+        notes.opt_ins.iter().for_each(|key| self.opt_ins.end(key, |_| false));
+        if notes.salt.is_some() {
+            // The salt that is known here is in no table, and the next one would be another.
+            self.distrust();
+        }
+    }
+
     /// Somebody else wrote to the database: what is kept is read anew.
     pub(super) fn forget(&self) {
         self.refused.doubt();
@@ -242,7 +256,8 @@ pub(super) async fn find_people(link: &mut Link<'_>) -> Result<(), Fault> {
         let sql = "SELECT id, tenant, recipient FROM messages WHERE id";
         for row in of_ids(link, sql, ids, "").await? {
             let id = rows::parsed(row.text(0)?, MessageId::parse)?;
-            let tenant = rows::parsed(row.text(1)?, TenantId::parse)?;
+            // Memory knows nobody under a name that is none any more: the disk has damaged it.
+            let Ok(tenant) = rows::parsed(row.text(1)?, TenantId::parse) else { continue };
             link.notes().person(id, &tenant, &row.text(2)?);
         }
     }

@@ -1,6 +1,7 @@
 //! A daemon with its provider, and what both are asked in the end: was anything lost, was anything sent twice?
 //!
-//! The clock of both runs sixty times as fast as the machine's, so that an unknown outcome is settled within seconds.
+//! The clock of both runs sixty times as fast as the machine's, so that an unknown outcome is settled within seconds,
+//! and leaps over the rest of a dead daemon's leases. Patience is long: it is paid for by what fails alone.
 
 use std::{
     collections::BTreeMap,
@@ -25,9 +26,13 @@ use crate::{
 
 /// The sender of every SMS here.
 pub const SENDER: &str = "+33700000000";
-const SPEED: i64 = 60;
-/// How long anything may take, the end of a lease (900 s by its clock) and five minutes of look-ups included.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const SPEED: i64 = 60;
+/// Where nothing is ever looked for again, so that a busy machine does not bring a lease to its end.
+pub const UNHURRIED: i64 = 10;
+/// How long anything may take, five minutes of look-ups by the daemon's clock and a crowded machine included.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Longer than any lease, by the daemon's clock.
+const LEASE_SECONDS: i64 = 905;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
@@ -47,6 +52,10 @@ pub enum Mood {
     /// One answer in nine is lost, one message in seventeen with its answer, and one in thirteen is put off; receipts
     /// come before, after, and instead.
     Rough,
+    /// Every yes comes so much later.
+    Slow(Duration),
+    /// The first messages are kept and never answered, as many as this.
+    Hangs(usize),
 }
 
 /// Messages that a mood lasts for.
@@ -126,9 +135,17 @@ impl Bench {
             return None;
         }
         let base = if postgres { Some(in_runtime(Base::postgres())?) } else { None };
+        Some(Self::on(base, channel, mood, speed))
+    }
+
+    /// The same on a database on a server, or on an embedded one.
+    pub fn on(base: Option<Base>, channel: Channel, mood: Mood, speed: i64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pace = Pace::times(speed);
-        let provider = Provider::start(move || pace.now_millis(), move |n| act(mood, n));
+        let provider = {
+            let pace = pace.clone();
+            Provider::start(move || pace.now_millis(), move |n| act(mood, n))
+        };
         let (mail_port, mails) = ledger::serve_by(move |n| at_dot(mood, n));
         let public_port = public_port();
         let keep = |name, text| secret(folder.path(), name, text);
@@ -160,7 +177,7 @@ impl Bench {
         // Nobody waits for an outcome that is looked for; any other is known before the next message comes.
         let lost = matches!(mood, Mood::LosesAnswers | Mood::LosesMessages);
         let wait = if lost { "wait=1" } else { "wait=30" };
-        Some(Self {
+        Self {
             folder,
             daemon,
             provider,
@@ -173,7 +190,15 @@ impl Bench {
             acknowledged,
             pace,
             wait,
-        })
+        }
+    }
+
+    /// Changes what its daemons are set up with from the next start on: keys at the head of the settings, tables at
+    /// their end.
+    pub fn set_up(&mut self, keys: &str, tables: &str) {
+        self.settings = format!("{keys}{}{tables}", self.settings);
+        let text = format!("state_dir = \"state\"\npolicies = \"policies\"\n{}", self.settings);
+        std::fs::write(self.folder.path().join("orchestrator.toml"), text).unwrap();
     }
 
     /// Starts it so that it dies at this hit of this point.
@@ -188,14 +213,32 @@ impl Bench {
     /// Starts it again where it has died; whether it had.
     pub fn revive(&mut self) -> bool {
         let Some(end) = self.daemon.has_ended() else { return false };
+        self.bury(end);
+        self.daemon.kill();
+        self.daemon.set("ORCHESTRATOR_FAILPOINT", None);
+        // An embedded database's next daemon takes up the claims of the last one; on a server their leases must end.
+        if self.base.is_some() {
+            self.pace.leap(LEASE_SECONDS);
+            self.daemon.set("ORCHESTRATOR_TEST_CLOCK", Some(self.pace.told()));
+        }
+        // What ends it may not be over: its supervisor starts it again and again.
+        let started = in_time(|| match self.daemon.tries_to_start() {
+            None => true,
+            Some(end) => {
+                self.bury(end);
+                false
+            }
+        });
+        assert!(started, "it does not start\n{}", self.daemon.log());
+        true
+    }
+
+    /// Counts a death, which must be of a kind that is expected here.
+    fn bury(&mut self, end: std::process::ExitStatus) {
         use std::os::unix::process::ExitStatusExt;
         let expected = end.signal() == Some(9) || (self.may_stop && end.code() == Some(75));
         assert!(expected, "it ended by itself: {end}\n{}", self.daemon.log());
-        self.deaths += 1;
-        self.daemon.kill();
-        self.daemon.set("ORCHESTRATOR_FAILPOINT", None);
-        self.daemon.start();
-        true
+        self.deaths += usize::from(end.signal() == Some(9) || self.may_stop);
     }
 
     /// Submits message `n` with its key until it is acknowledged, whatever dies meanwhile.
@@ -212,9 +255,9 @@ impl Bench {
             id = answer.body["messageId"].as_str().filter(|_| answer.status != 503).map(str::to_owned);
             id.is_some()
         });
-        assert!(acknowledged, "{n} is never acknowledged\n{}", self.daemon.log());
+        assert!(acknowledged, "lost: {n} is never acknowledged\n{}", self.daemon.log());
         let before = self.acknowledged.insert(n, id.clone().unwrap());
-        assert!(before.is_none() || before == id, "{n}: one key, two messages");
+        assert!(before.is_none() || before == id, "doubled: {n}: one key, two messages");
     }
 
     /// Submits one more message to whom message `n` went and who has refused since: nothing may be sent.
@@ -230,7 +273,7 @@ impl Bench {
             true
         });
         assert!(answered, "{}", self.daemon.log());
-        assert_eq!(self.ledger.count(&words), 0, "{n} said STOP and was written to");
+        assert_eq!(self.ledger.count(&words), 0, "violation: {n} said STOP and was written to");
     }
 
     /// The record of a message once nothing is in motion any more.
@@ -242,14 +285,14 @@ impl Bench {
             let Some(answer) = self.daemon.call("GET", &format!("/v1/messages/{id}"), &[], "") else {
                 return false;
             };
-            assert_eq!(answer.status, 200, "{n} was acknowledged and is lost: {answer:?}");
+            assert_eq!(answer.status, 200, "lost: {n} was acknowledged: {answer:?}");
             record = answer.body;
             !matches!(
                 record["status"].as_str(),
                 None | Some("queued" | "held" | "retrying" | "sending" | "unknown")
             )
         });
-        assert!(settled, "{n} is still in motion: {record}\n{}", self.daemon.log());
+        assert!(settled, "lost: {n} is still in motion: {record}\n{}", self.daemon.log());
         record
     }
 
@@ -262,7 +305,9 @@ impl Bench {
             let record = self.settled(n);
             let times = self.ledger.count(&mark(n));
             let judged = verdict(&record, times, self.channel, certain);
-            assert_eq!(judged, Ok(()), "{n}: {record}\n{}", self.daemon.log());
+            if let Err(why) = judged {
+                panic!("{why}; {n}: {record}\n{}", self.daemon.log());
+            }
         }
         assert!(in_time(|| self.provider.is_quiet()), "callbacks are not taken");
         assert_eq!(self.provider.refused(), Vec::<String>::new(), "{}", self.daemon.log());
@@ -300,7 +345,8 @@ impl Bench {
     }
 }
 
-/// Whether what the provider accepted is what the record allows; else why not.
+/// Whether what the provider accepted is what the record allows; else why not, beginning with `lost`, `doubled` or
+/// `wrong`.
 pub fn verdict(record: &Value, times: u32, channel: Channel, certain: bool) -> Result<(), String> {
     let status = record["status"].as_str().unwrap_or_default();
     let unknown = record["attempts"].as_array().map_or(0, |attempts| {
@@ -308,15 +354,15 @@ pub fn verdict(record: &Value, times: u32, channel: Channel, certain: bool) -> R
     });
     let resent = record["possibleDuplicate"] == true;
     if times > 1 + u32::from(resent) {
-        return Err(format!("accepted {times} times"));
+        return Err(format!("doubled: accepted {times} times"));
     }
     if resent && matches!(channel, Channel::WhatsApp | Channel::Telegram) {
-        return Err("sent again, although an unknown outcome is to be held".into());
+        return Err("doubled: sent again, although an unknown outcome is to be held".into());
     }
     match status {
-        "sent" | "delivered" | "read" if times == 0 => Err("said to be sent, and never was".into()),
+        "sent" | "delivered" | "read" if times == 0 => Err("lost: said to be sent, and never was".into()),
         "sent" | "delivered" | "read" if certain && (resent || unknown > 0) => {
-            Err("nothing could have left, and yet its outcome was unknown".into())
+            Err("wrong: nothing could have left, and yet its outcome was unknown".into())
         }
         "sent" | "delivered" | "read" => Ok(()),
         // Only where the outcome is unknown, and after what the policy allows was done.
@@ -325,7 +371,7 @@ pub fn verdict(record: &Value, times: u32, channel: Channel, certain: bool) -> R
         {
             Ok(())
         }
-        other => Err(format!("ended as {other}")),
+        other => Err(format!("lost: ended as {other}")),
     }
 }
 
@@ -338,6 +384,10 @@ fn act(mood: Mood, n: usize) -> Act {
         Mood::Rough if n % 17 == 6 => Act { keeps: false, says: Says::Nothing },
         Mood::Rough if n % 13 == 5 => Act::status(false, 429),
         Mood::ReceiptsFirst => Act { keeps: true, says: Says::YesAfterReceipts },
+        Mood::Hangs(first) if n < first => {
+            Act { keeps: true, says: Says::YesAfter(Duration::from_secs(3_600)) }
+        }
+        Mood::Slow(time) => Act { keeps: true, says: Says::YesAfter(time) },
         _ => Act::ACCEPT,
     }
 }

@@ -4,15 +4,18 @@
 //! The short matrix takes each point once, on SQLite; the full one takes every channel, three hits and both databases.
 
 use std::{
+    any::Any,
+    collections::BTreeMap,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use super::{
-    bench::{Bench, Channel, Mood, in_time},
+    bench::{Bench, Channel, Mood, SPEED, UNHURRIED, in_time},
     points::{Leaves, POINTS, Point, Trigger},
 };
 use crate::support::provider::phone;
@@ -42,7 +45,7 @@ fn cases() -> Vec<Case> {
             continue;
         }
         for &channel in point.channels {
-            for hit in point.first_hit..point.first_hit + 3 {
+            for hit in point.first_hit..point.first_hit + point.hits {
                 for postgres in [false, true] {
                     cases.push(Case { point: *point, channel, hit, postgres });
                 }
@@ -56,26 +59,50 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// What the failures are, by the first word of theirs that says so.
+const KINDS: [&str; 4] = ["lost", "doubled", "violation", "wrong"];
+
 #[test]
 fn killed_at_every_named_point_nothing_is_lost_and_nothing_is_sent_twice() {
-    let cases = cases();
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (cases, began) = (cases(), Instant::now());
+    let (next, done, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let run = std::panic::AssertUnwindSafe(|| run(case));
-                    if std::panic::catch_unwind(run).is_err() {
+                    if let Err(panic) = std::panic::catch_unwind(run) {
                         let Case { point, channel, hit, postgres } = case;
-                        failed.lock().unwrap().push(format!("{}={hit} {channel:?} {postgres}", point.name));
+                        let store = if *postgres { "PostgreSQL" } else { "SQLite" };
+                        let case = format!("{}={hit} {channel:?} {store}", point.name);
+                        failed.lock().unwrap().push((case, words(&*panic)));
+                    }
+                    let done = done.fetch_add(1, Ordering::SeqCst) + 1;
+                    if done.is_multiple_of(25) {
+                        let failed = failed.lock().unwrap().len();
+                        let seconds = began.elapsed().as_secs();
+                        println!("{done} of {} cases after {seconds} s, {failed} failed", cases.len());
                     }
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap();
+    let mut kinds: BTreeMap<&str, usize> = KINDS.iter().map(|kind| (*kind, 0)).collect();
+    for (case, words) in &failed {
+        let kind = KINDS.into_iter().find(|kind| words.contains(&format!("{kind}: ")));
+        *kinds.entry(kind.unwrap_or("else")).or_default() += 1;
+        println!("{case}: {words}\n");
+    }
+    println!("{} deaths at {} points: {kinds:?}", cases.len(), POINTS.len());
+    let failed: Vec<_> = failed.into_iter().map(|(case, _)| case).collect();
     assert!(failed.is_empty(), "{} of {} cases: {failed:#?}", failed.len(), cases.len());
-    println!("{} deaths at {} points", cases.len(), POINTS.len());
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
 fn run(case: &Case) {
@@ -86,7 +113,9 @@ fn run(case: &Case) {
         Trigger::EarlyReceipts => Mood::ReceiptsFirst,
         _ => Mood::Well,
     };
-    let Some(mut bench) = Bench::new(channel, mood, postgres) else { return };
+    // Where nothing may be in doubt, nothing is waited for either.
+    let speed = if point.leaves == Leaves::Certainty { UNHURRIED } else { SPEED };
+    let Some(mut bench) = Bench::with_speed(channel, mood, postgres, speed) else { return };
     bench.start_to_die(point.name, hit);
     for n in 0..MESSAGES {
         bench.submit(n);

@@ -2,13 +2,19 @@
 //! messages, callbacks or connections.
 
 mod bench;
+mod bits;
 mod disk;
 mod flood;
 mod herd;
 mod kill;
 mod matrix;
 mod points;
+mod power;
 mod replay;
 mod replicas;
+mod room;
+mod server;
 mod slowloris;
 mod soak;
+mod stops;
+mod upgrade;

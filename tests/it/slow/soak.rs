@@ -26,7 +26,7 @@ const CALLERS: usize = 4;
 const SPAN: usize = 20_000;
 const STOPS: usize = 11;
 /// Slow enough that messages claimed together look so to the daemon.
-const SPEED: i64 = 20;
+pub const SPEED: i64 = 20;
 /// What may still be on the wire when a STOP is taken.
 const ON_THE_WIRE: Duration = Duration::from_secs(1);
 
@@ -45,31 +45,74 @@ struct Seen {
 
 #[test]
 fn killed_while_receipts_and_opt_outs_come_in_nothing_is_lost_doubled_or_sent_after_stop() {
-    let Some(mut bench) = Bench::with_speed(Channel::Sms, Mood::Rough, false, SPEED) else { return };
+    let Some(bench) = Bench::with_speed(Channel::Sms, Mood::Rough, false, SPEED) else { return };
+    soak(bench, kills(), "kills", |bench| {
+        bench.daemon.kill();
+        bench.daemon.start();
+    });
+}
+
+/// Disturbs a daemon under load so many times, each after a different number of further acknowledgements, so at
+/// different moments, and asks at the end what was lost, doubled, or sent against somebody's word.
+pub fn soak(mut bench: Bench, times: usize, what: &str, mut disturb: impl FnMut(&mut Bench)) {
     bench.daemon.start();
-    let seen = Seen::default();
+    let (seen, folder) = (Seen::default(), bench.folder.path().to_owned());
     thread::scope(|scope| {
         for caller in 0..CALLERS {
-            let (folder, provider, seen) = (bench.folder.path(), bench.provider.clone(), &seen);
+            let (folder, provider, seen) = (&folder, bench.provider.clone(), &seen);
             scope.spawn(move || send_until_over(caller, folder, &provider, seen));
         }
+        // Whatever fails here, the callers come to their end.
+        let _over = Over(&seen.over);
         let mut seed = 11_usize;
-        for _ in 0..kills() {
+        for done in 1..=times {
             seed = seed.wrapping_mul(1_103_515_245).wrapping_add(12_345) % (1 << 31);
             let target = seen.count.load(Ordering::SeqCst) + 1 + (seed >> 8) % 40;
-            let progress = in_time(|| seen.count.load(Ordering::SeqCst) >= target);
-            if !progress {
-                seen.over.store(true, Ordering::SeqCst);
-            }
+            let progress = in_time(|| {
+                bench.revive();
+                seen.count.load(Ordering::SeqCst) >= target
+            });
             assert!(progress, "callers make no progress\n{}", bench.daemon.log());
-            bench.daemon.kill();
-            bench.daemon.start();
+            disturb(&mut bench);
+            if done.is_multiple_of(50) {
+                println!("{done} of {times} {what}, {} acknowledged", seen.count.load(Ordering::SeqCst));
+            }
         }
-        seen.over.store(true, Ordering::SeqCst);
     });
     let (acknowledged, stopped) =
         (seen.acknowledged.into_inner().unwrap(), seen.stopped.into_inner().unwrap());
     bench.note(acknowledged.clone());
+    let (unknown, resent) = judge(&mut bench, &acknowledged, &stopped);
+    assert!(in_time(|| bench.provider.is_quiet()), "callbacks are not taken");
+    assert_eq!(bench.provider.refused(), Vec::<String>::new(), "{}", bench.daemon.log());
+    let (clean, said) = bench.daemon.command(&["audit"]);
+    assert!(clean, "{said}");
+    assert!(!stopped.is_empty() && acknowledged.len() > times);
+    println!(
+        "{times} {what}, {} messages acknowledged, {} STOPs: lost 0, doubled 0, after STOP 0; {unknown} outcomes \
+         unknown at some time, {resent} resent",
+        acknowledged.len(),
+        stopped.len()
+    );
+    bench.end();
+}
+
+/// Says that it is over, however that comes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// How many outcomes were unknown at some time, and how many messages were sent again for it; a message that was lost,
+/// doubled, or sent after a STOP that was taken ends the test.
+fn judge(
+    bench: &mut Bench,
+    acknowledged: &BTreeMap<usize, String>,
+    stopped: &BTreeMap<usize, Instant>,
+) -> (usize, usize) {
     let (mut unknown, mut resent) = (0, 0);
     for n in acknowledged.keys() {
         let record = bench.settled(*n);
@@ -82,24 +125,13 @@ fn killed_while_receipts_and_opt_outs_come_in_nothing_is_lost_doubled_or_sent_af
             None => assert_eq!(verdict(&record, times, Channel::Sms, false), Ok(()), "{n}: {record}"),
         }
     }
-    for (n, taken) in &stopped {
+    for (n, taken) in stopped {
         let entries = bench.ledger.entries();
         let late = entries.iter().filter(|entry| entry.to == phone(*n) && entry.at > *taken + ON_THE_WIRE);
         assert_eq!(late.count(), 0, "{n} was written to after STOP");
         assert_eq!(bench.ledger.count(&after_stop(*n)), 0, "{n} was written to after STOP");
     }
-    assert!(in_time(|| bench.provider.is_quiet()), "callbacks are not taken");
-    assert_eq!(bench.provider.refused(), Vec::<String>::new(), "{}", bench.daemon.log());
-    let (clean, said) = bench.daemon.command(&["audit"]);
-    assert!(clean, "{said}");
-    assert!(!stopped.is_empty() && acknowledged.len() > kills());
-    println!(
-        "{} kills, {} messages acknowledged, {} STOPs, {unknown} outcomes unknown at some time, {resent} resent",
-        kills(),
-        acknowledged.len(),
-        stopped.len()
-    );
-    bench.end();
+    (unknown, resent)
 }
 
 fn after_stop(n: usize) -> String {

@@ -4,6 +4,9 @@ use channel_orchestrator::{
     domain::delivery::{ErrorClass, Next, Outcome},
     store::{Access, Intake, Keys, OpenOptions, Queue, Records, StoreError, open},
 };
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection, SqliteConnection};
 use tokio::task::JoinSet;
 
 use super::fixture::{Base, accepted, at, begin, claim_one, message, tenant};
@@ -167,6 +170,34 @@ async fn a_transaction_that_sqlite_rolled_back_is_refused_and_the_next_one_is_no
     assert_eq!(base.texts("SELECT id FROM messages").await.len(), 1, "no half of the refused one stayed");
     store.close().await;
     base.audit().await;
+}
+
+/// A commit that is stuck (the disk is slow, or somebody holds the database): whoever would wait for it and for others
+/// besides is refused at once; what waits already is written in the end (reliability.md F16, P11).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_wait_for_several_slow_commits_is_refused_at_once() {
+    let base = Base::sqlite();
+    let store = base.open_with(OpenOptions { per_commit: 4, ..OpenOptions::default() }).await;
+    store.accept(message()).await.unwrap();
+    let mut holder = SqliteConnection::connect(&base.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
+    let mut callers = JoinSet::new();
+    for _ in 0..10 {
+        let store = store.clone();
+        callers.spawn(async move { store.accept(message()).await });
+    }
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let asked = Instant::now();
+    let error = store.accept(message()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(why) if why.contains("keeps up with")), "{error:?}");
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.unwrap();
+    while let Some(done) = callers.join_next().await {
+        done.unwrap().unwrap();
+    }
+    store.accept(message()).await.unwrap();
+    assert_eq!(base.texts("SELECT id FROM messages").await.len(), 12);
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,13 +35,18 @@ impl Base {
             println!("not run: ORCHESTRATOR_TEST_POSTGRES names no PostgreSQL server");
             return None;
         };
+        Some(Self::on_server(server).await)
+    }
+
+    /// A schema of its own on a server.
+    pub async fn on_server(server: String) -> Self {
         let schema = format!("t{}_{}", std::process::id(), SCHEMAS.fetch_add(1, Ordering::Relaxed));
         let base = Base::Postgres { server, schema };
         let Base::Postgres { server, schema } = &base else { unreachable!() };
         let mut admin = PgConnection::connect(server).await.unwrap();
         let sql = format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
-        Some(base)
+        base
     }
 
     pub async fn drop_schema(&self) {

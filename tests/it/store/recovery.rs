@@ -1,7 +1,7 @@
 //! What a crash leaves behind, and what is made of it: never a blind resend, never a message forgotten.
 
 use channel_orchestrator::{
-    domain::delivery::{AttemptStatus, Next, Status},
+    domain::delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
     store::{Due, Intake, Intent, Queue, Records, Recovered, Search, StoreError},
 };
 
@@ -158,6 +158,75 @@ async fn what_does_not_read_back_is_set_aside_for_a_person(base: &Base) {
     store.close().await;
 }
 
+/// Every number and word of a row that decides something is in its sum. What a wrong sum leads to, flipped bits show
+/// (`slow::bits`): the database itself writes none.
+async fn what_decides_something_is_in_the_sum_of_its_row(base: &Base) {
+    let store = base.open().await;
+    let changes = [
+        "messages SET due_at = due_at - 1",
+        "messages SET deadline = deadline + 64",
+        "messages SET attempts = 3",
+        "messages SET hop = 1",
+        "messages SET fence = fence + 8",
+        "messages SET possible_duplicate = 1",
+        "messages SET sent_via = 'email'",
+        "messages SET class = 'marketing'",
+        "messages SET polls = 2",
+    ];
+    for change in changes {
+        let new = message();
+        store.accept(new.clone()).await.unwrap();
+        let id = new.id;
+        let sum = base.texts(&format!("SELECT CAST(checksum AS TEXT) FROM messages WHERE id = '{id}'")).await;
+        base.sql(&format!("UPDATE {change} WHERE id = '{id}'")).await;
+        let after =
+            base.texts(&format!("SELECT CAST(checksum AS TEXT) FROM messages WHERE id = '{id}'")).await;
+        assert_ne!(sum, after, "{change} is not in the sum");
+        base.sql(&format!(
+            "DELETE FROM bodies WHERE message_id = '{id}'; DELETE FROM idempotency_keys; \
+                           DELETE FROM events; DELETE FROM messages WHERE id = '{id}'"
+        ))
+        .await;
+    }
+    store.close().await;
+}
+
+/// An attempt that does not read back costs its message, not the daemon.
+async fn a_last_attempt_that_does_not_read_back_sets_its_message_aside(base: &Base) {
+    let store = base.open().await;
+    let (bad, good) = (message(), message());
+    for new in [&bad, &good] {
+        store.accept(new.clone()).await.unwrap();
+    }
+    for claim in store.claim("w", at(0), 60, 10).await.unwrap() {
+        let attempt = begin(&store, &claim, at(0)).await;
+        let busy = Outcome::failed(ErrorClass::Temporary, "busy");
+        let retry = Next::RetryAt { at: at(60), reason: "busy".into() };
+        store.settle(&claim, attempt, &busy, &retry, at(1)).await.unwrap();
+    }
+    base.sql(&format!("UPDATE attempts SET status = 'pigeon' WHERE message_id = '{}'", bad.id)).await;
+    assert_eq!(claim_one(&store, "w", at(60)).await.id, good.id);
+    let states = base.texts(&format!("SELECT status FROM messages WHERE id = '{}'", bad.id)).await;
+    assert_eq!(states, ["quarantined"]);
+    store.close().await;
+}
+
+async fn half_a_message_is_not_told_to_be_none(base: &Base) {
+    let store = base.open().await;
+    let (first, second) = (message(), message());
+    for new in [&first, &second] {
+        store.accept(new.clone()).await.unwrap();
+    }
+    base.sql(&format!("DELETE FROM messages WHERE id = '{}'", first.id)).await;
+    base.sql(&format!("DELETE FROM bodies WHERE message_id = '{}'", second.id)).await;
+    for id in [first.id, second.id] {
+        assert!(matches!(store.message(&tenant(), id).await, Err(StoreError::Corrupt(_))));
+    }
+    assert!(store.message(&tenant(), message().id).await.unwrap().is_none());
+    base.sql("DELETE FROM messages; DELETE FROM bodies; DELETE FROM idempotency_keys").await;
+    store.close().await;
+}
+
 async fn a_finished_message_is_left_alone(base: &Base) {
     let store = base.open().await;
     let new = message();
@@ -194,5 +263,8 @@ super::on_both!(
     a_settled_attempt_forgives_earlier_crashes,
     a_hundred_crashes_are_recovered_at_once,
     what_does_not_read_back_is_set_aside_for_a_person,
+    what_decides_something_is_in_the_sum_of_its_row,
+    a_last_attempt_that_does_not_read_back_sets_its_message_aside,
+    half_a_message_is_not_told_to_be_none,
     a_finished_message_is_left_alone,
 );

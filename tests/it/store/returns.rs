@@ -258,6 +258,37 @@ async fn ends_are_corrected_upwards_only(base: &Base) {
     store.close().await;
 }
 
+/// A bug that random kills found: three of them hit a message with its attempt open, it was set aside, and the provider's
+/// word that the attempt had been taken left it there.
+async fn what_three_crashes_set_aside_was_sent_after_all(base: &Base) {
+    let store = base.open().await;
+    for (kind, expected) in [(ReceiptKind::Sent, Status::Sent), (ReceiptKind::Delivered, Status::Delivered)] {
+        let new = unescalated();
+        let id = new.id;
+        store.accept(new).await.unwrap();
+        for crash in 0..2 {
+            claim_one(&store, "w", at(crash)).await;
+            store.recover(Some("w"), at(crash), at(300)).await.unwrap();
+        }
+        let claimed = claim_one(&store, "w", at(2)).await;
+        let attempt = begin(&store, &claimed, at(2)).await;
+        assert_eq!(store.recover(Some("w"), at(3), at(300)).await.unwrap().quarantined, 1);
+        assert_eq!(record(&store, id).await.status, Status::Quarantined);
+        let reference = format!("SM-{kind:?}");
+        if kind == ReceiptKind::Delivered {
+            tell(&store, Some(attempt), &receipt("", ReceiptKind::Undelivered)).await;
+            assert_eq!(record(&store, id).await.status, Status::Quarantined, "a person still looks at it");
+        }
+        let told = tell(&store, Some(attempt), &receipt(&reference, kind)).await;
+        assert_eq!(told, Received::Applied { message: id, due: false });
+        let shown = record(&store, id).await;
+        assert_eq!((shown.status, shown.sent_via, shown.due_at), (expected, Some(Channel::Sms), None));
+        assert_eq!(shown.attempts[0].status, AttemptStatus::Accepted);
+        assert!(store.claim("w", at(400), 60, 10).await.unwrap().is_empty(), "nothing is sent again");
+    }
+    store.close().await;
+}
+
 /// T17: a receipt that overtakes the outcome's commit.
 async fn an_early_receipt_waits_for_the_outcome(base: &Base) {
     let store = base.open().await;
@@ -393,6 +424,7 @@ super::on_both!(
     a_receipt_calls_off_the_resend,
     an_unknown_attempt_that_did_not_arrive_falls_back,
     ends_are_corrected_upwards_only,
+    what_three_crashes_set_aside_was_sent_after_all,
     an_early_receipt_waits_for_the_outcome,
     an_early_receipt_survives_the_crash_of_its_attempt,
     strangers_receipts_have_no_effect,

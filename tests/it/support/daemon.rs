@@ -12,8 +12,9 @@ use std::{
 
 use serde_json::Value;
 
-/// How long a daemon may take to answer before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a daemon may take to answer before a test gives up on it. A crowded machine takes long; only what fails
+/// waits it out.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A folder with settings and policies, and the daemon that runs on it.
 pub struct Daemon {
@@ -21,6 +22,8 @@ pub struct Daemon {
     child: Option<Child>,
     /// Variables that it is started with.
     environment: Vec<(&'static str, String)>,
+    /// It runs in a mount namespace of its own.
+    apart: bool,
 }
 
 /// What the daemon answered.
@@ -39,12 +42,12 @@ impl Daemon {
         fs::write(folder.join("policies/tenants/acme.toml"), tenant_toml).unwrap();
         let settings = format!("state_dir = \"state\"\npolicies = \"policies\"\n{settings}");
         fs::write(folder.join("orchestrator.toml"), settings).unwrap();
-        Self { folder: folder.to_owned(), child: None, environment: Vec::new() }
+        Self { folder: folder.to_owned(), child: None, environment: Vec::new(), apart: false }
     }
 
     /// Speaks to whatever daemon runs on a folder, and owns none.
     pub fn on(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), child: None, environment: Vec::new() }
+        Self { folder: folder.to_owned(), child: None, environment: Vec::new(), apart: false }
     }
 
     /// Starts it and waits until it answers.
@@ -77,6 +80,24 @@ impl Daemon {
             .spawn()
             .unwrap();
         self.child = Some(child);
+        self.apart = wrapper.contains(&"--mount");
+    }
+
+    /// Starts it; how it ended where it did before it was ready.
+    pub fn tries_to_start(&mut self) -> Option<ExitStatus> {
+        self.launch(&[]);
+        let ready = self.becomes_ready();
+        let ended = self.has_ended();
+        assert!(ready || ended.is_some(), "the daemon did not become ready:\n{}", self.log());
+        ended
+    }
+
+    /// A file as the daemon sees it, whatever is mounted over its folder.
+    pub fn sees(&self, file: &str) -> PathBuf {
+        match (self.apart, self.pid()) {
+            (true, Some(pid)) => PathBuf::from(format!("/proc/{pid}/cwd/{file}")),
+            _ => self.folder.join(file),
+        }
     }
 
     /// What it is started with from now on, besides.
@@ -101,7 +122,14 @@ impl Daemon {
 
     /// What a command of the same program says of its settings: whether it succeeded, and its words.
     pub fn command(&self, words: &[&str]) -> (bool, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_orchestrator"))
+        let program = env!("CARGO_BIN_EXE_orchestrator");
+        let mut command = Command::new(program);
+        if let (true, Some(pid)) = (self.apart, self.pid()) {
+            command = Command::new("nsenter");
+            let folder = format!("--wdns={}", self.folder.display());
+            command.args(["--mount", &folder, "--target"]).arg(pid.to_string()).arg(program);
+        }
+        let output = command
             .args(words)
             .args(["--config", "orchestrator.toml"])
             .current_dir(&self.folder)

@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod http_provider;
 pub mod ledger;
+pub mod namespace;
 pub mod provider;
 
 use std::{fs, path::PathBuf, sync::Arc};

@@ -9,7 +9,7 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU16, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -26,27 +26,36 @@ use super::ledger::Ledger;
 pub const ACCOUNT: &str = "AC00000000000000000000000000000000";
 pub const AUTH_TOKEN: &str = "the account's own token";
 /// How long a callback is repeated until somebody takes it.
-const CALLED_FOR: Duration = Duration::from_secs(40);
+const CALLED_FOR: Duration = Duration::from_secs(300);
 
-/// How fast a daemon's clock runs, and from when on (`ORCHESTRATOR_TEST_CLOCK`).
-#[derive(Clone, Copy, Debug)]
+/// How fast a daemon's clock runs, and from when on (`ORCHESTRATOR_TEST_CLOCK`). Clones are one clock.
+#[derive(Clone, Debug)]
 pub struct Pace {
     speed: i64,
-    from: i64,
+    from: Arc<AtomicI64>,
 }
 
 impl Pace {
+    /// At least twice as fast as the machine's, or it could not leap.
     pub fn times(speed: i64) -> Self {
-        Self { speed, from: real_millis() }
+        assert!(speed > 1);
+        Self { speed, from: Arc::new(AtomicI64::new(real_millis())) }
     }
 
     pub fn now_millis(&self) -> i64 {
-        self.from + (real_millis() - self.from) * self.speed
+        let from = self.from.load(Ordering::SeqCst);
+        from + (real_millis() - from) * self.speed
+    }
+
+    /// Passes over so many seconds that nothing would happen in: whoever is told from now on lives later.
+    pub fn leap(&self, seconds: i64) {
+        // A beginning that is earlier by one is, so many times as fast, a present that is later by the rest.
+        self.from.fetch_sub(seconds * 1_000 / (self.speed - 1), Ordering::SeqCst);
     }
 
     /// As the daemon is told it.
     pub fn told(&self) -> String {
-        format!("{}@{}", self.speed, self.from)
+        format!("{}@{}", self.speed, self.from.load(Ordering::SeqCst))
     }
 }
 
