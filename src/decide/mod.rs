@@ -12,6 +12,7 @@ use crate::{
     },
     policy::{
         bundle::Bundle,
+        scorecard::Scorecard,
         settings::StrategyRule,
         strategy::StrategyChoice,
         template::Words,
@@ -51,17 +52,22 @@ pub struct DecisionInput<'a> {
 
 /// Gates, scores, ranks and chooses: all that an answer needs, and no word more.
 pub fn choose<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
-    let situation = Situation::of(bundle, input);
-    let card = bundle.score(&situation.message, &situation.channels);
-    let weights = bundle.weights(input.variant);
-    let ranking = ranking::rank(bundle, input, &situation, &card, weights);
-    Choice::new(bundle, input, &situation, card, ranking)
+    choose_by(bundle, input, Bundle::score)
 }
 
 /// The same with every script run by the interpreter: what the compiled form is measured and held against.
 pub fn choose_interpreted<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
+    choose_by(bundle, input, Bundle::interpret)
+}
+
+#[inline]
+fn choose_by<'a>(
+    bundle: &'a Bundle,
+    input: &DecisionInput<'a>,
+    score: impl FnOnce(&Bundle, &MessageView<'_>, &PerChannel<ChannelView>) -> Scorecard,
+) -> Choice<'a> {
     let situation = Situation::of(bundle, input);
-    let card = bundle.interpret(&situation.message, &situation.channels);
+    let card = score(bundle, &situation.message, &situation.channels);
     let weights = bundle.weights(input.variant);
     let ranking = ranking::rank(bundle, input, &situation, &card, weights);
     Choice::new(bundle, input, &situation, card, ranking)

@@ -19,6 +19,7 @@ use rhai::{AST, ASTNode, Expr as Tree};
 use super::{
     numbers::{Comparison, Expr, Number, Reads},
     slots::{self, Place, Reading, Scope, Slot},
+    tests::digit,
 };
 use crate::{domain::channel::Channel, policy::bundle::Opinion};
 
@@ -126,14 +127,6 @@ impl Learnt {
             }
         }
         key
-    }
-}
-
-fn digit(place: Place, reads: Reads<'_, '_>) -> u8 {
-    match (place.scope, place.slot) {
-        (Scope::Message, Slot::Digit(at)) => reads.message.digits[usize::from(at)],
-        (Scope::Channel, Slot::Digit(at)) => reads.channel.digits[usize::from(at)],
-        _ => 0,
     }
 }
 

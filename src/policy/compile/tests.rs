@@ -78,7 +78,8 @@ fn both(a: &Expr, b: &Expr, reads: Reads<'_, '_>) -> Option<(Number, Number)> {
     Some((a.value(reads)?, b.value(reads)?))
 }
 
-fn digit(place: Place, reads: Reads<'_, '_>) -> u8 {
+/// The value of a digit.
+pub fn digit(place: Place, reads: Reads<'_, '_>) -> u8 {
     match (place.scope, place.slot) {
         (Scope::Message, Slot::Digit(at)) => reads.message.digits[usize::from(at)],
         (Scope::Channel, Slot::Digit(at)) => reads.channel.digits[usize::from(at)],
