@@ -23,6 +23,10 @@ use super::{
 /// How long a database may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long the server keeps a transaction, and with it the rows that it holds, whose daemon says nothing: one that is
+/// frozen (SIGSTOP, a paused machine) is never noticed by TCP, and the other replicas wait for its rows.
+const SILENCE_MILLIS: &str = "10000";
+
 /// The writer's connection.
 pub(super) enum Session {
     Sqlite(Direct),
@@ -132,7 +136,8 @@ impl Session {
     }
 }
 
-/// Connects, and makes sure that a commit waits for the disk: an administrator's `off` would break P1.
+/// Connects, and makes sure that a commit waits for the disk (an administrator's `off` would break P1), and that a
+/// daemon that freezes in a transaction holds nobody up for long.
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
     let timed_out = |_| {
         Fault::Sql(sqlx::Error::Io(std::io::Error::new(
@@ -145,6 +150,8 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
     let sql = "SELECT set_config('synchronous_commit', 'on', false) \
                WHERE current_setting('synchronous_commit') IN ('off', 'local')";
     Link::postgres(&mut connection).rows(sql, values![]).await?;
+    let sql = "SELECT set_config('idle_in_transaction_session_timeout', $1, false)";
+    Link::postgres(&mut connection).rows(sql, values![SILENCE_MILLIS]).await?;
     Ok(connection)
 }
 

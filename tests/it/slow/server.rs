@@ -77,6 +77,8 @@ fn a_replica_that_sleeps_through_its_leases_sends_nothing_a_second_time() {
     const MESSAGES: usize = 40;
     let (rounds, slow) = (if full() { 20 } else { 1 }, Mood::Slow(Duration::from_millis(300)));
     let Some(mut bench) = Bench::with_speed(Channel::Sms, slow, true, SPEED) else { return };
+    // It may be frozen in a transaction that the server gives up.
+    bench.may_stop = true;
     bench.daemon.start();
     let folder = tempfile::tempdir().unwrap();
     let mut other = bench.replica(folder.path());
@@ -109,6 +111,31 @@ fn a_replica_that_sleeps_through_its_leases_sends_nothing_a_second_time() {
     bench.judge(false);
     println!("{rounds} stops beyond the lease, {overtaken} messages taken over: sent once each");
     bench.end();
+}
+
+/// A daemon that is frozen in the middle of a transaction says nothing to the server, and TCP does not tell: for as long
+/// as it held the rows that it was at, the others waited (found by the test above in one run of many).
+#[test]
+fn a_replica_frozen_in_a_transaction_holds_nobody_up() {
+    for point in ["intent.pre_commit", "outcome.pre_commit"] {
+        let Some(mut bench) = Bench::with_speed(Channel::Sms, Mood::Well, true, SPEED) else { return };
+        bench.daemon.set("ORCHESTRATOR_FAILPOINT", Some(point.to_owned()));
+        // Whether its commit was done is more than it can know when it wakes up: it stops, to be started again.
+        bench.may_stop = true;
+        bench.daemon.set("ORCHESTRATOR_FAILPOINT_FREEZES", Some("1".to_owned()));
+        bench.daemon.start();
+        let id = submit(&bench.daemon, 0);
+        assert!(in_time(|| bench.daemon.is_frozen()), "{point}: {}", bench.daemon.log());
+        let folder = tempfile::tempdir().unwrap();
+        let mut other = bench.replica(folder.path());
+        other.start();
+        let taken_over = in_time(|| record(&other, &id)["status"] == "sent");
+        assert!(taken_over, "{point}: {}\n{}", record(&other, &id), other.log());
+        bench.daemon.signal(Signal::CONT);
+        bench.note([(0, id)].into());
+        bench.judge(false);
+        bench.end();
+    }
 }
 
 fn submit(daemon: &Daemon, n: usize) -> String {

@@ -166,6 +166,12 @@ impl Daemon {
         }
     }
 
+    /// Whether it is stopped as it stands (SIGSTOP).
+    pub fn is_frozen(&self) -> bool {
+        let stat = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        stat.is_some_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    }
+
     /// One request on a connection of its own; none where nobody answers, or not wholly.
     pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
         let mut stream = UnixStream::connect(self.folder.join("state/orchestrator.sock")).ok()?;
