@@ -245,8 +245,15 @@ where
             Err(problem) => Err(problem),
             Ok(()) if whole.trim_ascii().is_empty() => return,
             Ok(()) => {
-                let one = decisions::decide_one(&self.api, &self.caller, whole, out);
-                frame::caught(one).await.and_then(|answered| answered)
+                let at_once = || decisions::decide_at_once(&self.api, &self.caller, whole, out);
+                match frame::caught_at_once(at_once) {
+                    Ok(Some(())) => Ok(()),
+                    Ok(None) => {
+                        let whole = decisions::decide_whole(&self.api, &self.caller, whole, out);
+                        Box::pin(frame::caught(whole)).await.and_then(|answered| answered)
+                    }
+                    Err(problem) => Err(problem),
+                }
             }
         };
         drop(held);

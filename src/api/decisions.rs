@@ -60,36 +60,34 @@ where
 
 /// Decides one request, and adds its answer to `out`. Where there is a problem nothing is added.
 pub async fn decide_one(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
-    match decide_lean(api, caller, bytes, out).await? {
+    match decide_at_once(api, caller, bytes, out) {
         Some(()) => Ok(()),
-        None => decide_whole(api, caller, bytes, out).await,
+        // What it keeps while it waits is large, and is not to be carried about where nothing waits.
+        None => Box::pin(decide_whole(api, caller, bytes, out)).await,
     }
 }
 
-/// The common request: read, decided and answered without a copy of its words. `None`: it is the whole way's.
-async fn decide_lean(
+/// The common request: read, decided and answered without waiting for anything and without a copy of its words.
+/// `None`, and nothing is added: it is the whole way's.
+pub fn decide_at_once(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let lean = lean::parse(bytes)?;
+    let grounds = api.orchestrator.grounds(&lean, |tenant| caller.may_see(tenant))?;
+    let weighed = grounds.weigh();
+    // Where no channel is left every gate is to be told.
+    render::answer(out, &weighed)?;
+    let choice = weighed.choice();
+    api.metrics.chosen(weighed.tenant(), choice.chosen, Some(weighed.took));
+    api.metrics.failed(weighed.tenant(), choice.failures());
+    Some(())
+}
+
+/// Every request, with all that can be said of it.
+pub async fn decide_whole(
     api: &Api,
     caller: &Caller,
     bytes: &[u8],
     out: &mut Vec<u8>,
-) -> Result<Option<()>, Problem> {
-    let Some(lean) = lean::parse(bytes) else { return Ok(None) };
-    let Some(grounds) = api.orchestrator.grounds(&lean, |tenant| caller.may_see(tenant)).await? else {
-        return Ok(None);
-    };
-    let weighed = grounds.weigh();
-    // Where no channel is left every gate is to be told.
-    if render::answer(out, &weighed).is_none() {
-        return Ok(None);
-    }
-    let choice = weighed.choice();
-    api.metrics.chosen(weighed.tenant(), choice.chosen, Some(weighed.took));
-    api.metrics.failed(weighed.tenant(), choice.failures());
-    Ok(Some(()))
-}
-
-/// Every request, with all that can be said of it.
-async fn decide_whole(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+) -> Result<(), Problem> {
     let asked = body::parse(bytes, Purpose::Decision).await?;
     let tenant = &asked.request.tenant;
     if !caller.may_see(tenant) {

@@ -152,18 +152,23 @@ pub(crate) async fn guarded(inner: impl Future<Output = Response>) -> Response {
     caught(inner).await.unwrap_or_else(IntoResponse::into_response)
 }
 
+/// The same for what waits for nothing.
+pub(crate) fn caught_at_once<T>(inner: impl FnOnce() -> T) -> Result<T, Problem> {
+    catch_unwind(AssertUnwindSafe(inner)).map_err(|_| panicked())
+}
+
+/// The panic hook has logged where; what it said may hold personal data and stays there.
+fn panicked() -> Problem {
+    tracing::error!("a request made the daemon panic");
+    Problem::internal()
+}
+
 /// The same for a part of an answer.
 pub(crate) async fn caught<T>(inner: impl Future<Output = T>) -> Result<T, Problem> {
     let mut inner = std::pin::pin!(inner);
-    std::future::poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => {
-                // The panic hook has logged where; what it said may hold personal data and stays there.
-                tracing::error!("a request made the daemon panic");
-                Poll::Ready(Err(Problem::internal()))
-            }
-        }
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(panicked())),
     })
     .await
 }

@@ -81,7 +81,9 @@ impl<'a> Choice<'a> {
     pub fn failures(&self) -> impl Iterator<Item = &CriterionName> {
         let program = self.bundle.program().0;
         let failed = move |at| Channel::ALL.iter().any(|c| program.said(&self.card, at, *c).is_err());
-        let criteria = self.bundle.criteria().iter().enumerate();
+        // What stands in a table is no failure.
+        let looked_at = if self.card.interpreted() == 0 { 0 } else { usize::MAX };
+        let criteria = self.bundle.criteria().iter().enumerate().take(looked_at);
         criteria.filter(move |(at, _)| failed(*at)).map(|(_, criterion)| criterion.name())
     }
 

@@ -1,7 +1,7 @@
 //! Deciding about a request that was read leanly: nothing is kept, nothing is sent, and nothing is put into words.
 //!
 //! The same generation, instant and facts as `decide` has for a whole request. What cannot be answered from these (an
-//! unknown tenant or variant) is left to the whole way, which says why.
+//! unknown tenant or variant, a person of whom a table has to be read) is left to the whole way, which says why and waits.
 
 use std::{
     sync::Arc,
@@ -23,7 +23,6 @@ use crate::{
     failpoint,
     policy::{bundle::Bundle, template::Words},
     request::lean::Lean,
-    store::StoreError,
 };
 
 /// All that a lean decision is made from.
@@ -48,30 +47,28 @@ pub struct Weighed<'g> {
 }
 
 impl Orchestrator {
-    /// Gathers what the decision takes, for a tenant that `may_see` lets through.
-    pub async fn grounds<'r>(
+    /// Gathers what the decision takes, for a tenant that `may_see` lets through. None where that is not at hand.
+    pub fn grounds<'r>(
         &self,
         lean: &'r Lean<'r>,
         may_see: impl FnOnce(&TenantId) -> bool,
-    ) -> Result<Option<Grounds<'r>>, StoreError> {
+    ) -> Option<Grounds<'r>> {
         let generation = self.policies.current();
-        let Some(bundle) = generation.bundles.named(lean.tenant).filter(|b| may_see(b.tenant())) else {
-            return Ok(None);
-        };
+        let bundle = generation.bundles.named(lean.tenant).filter(|b| may_see(b.tenant()))?;
         if lean.variant.as_deref().is_some_and(|name| !bundle.has_variant(name)) {
-            return Ok(None);
+            return None;
         }
-        let Ok(recipient) = RecipientId::parse(&lean.recipient) else { return Ok(None) };
+        let recipient = RecipientId::parse(&lean.recipient).ok()?;
         let at = lean.at.unwrap_or_else(|| self.clock.now());
         let contacts = lean.contacts.read(bundle.policy().region);
         let about =
             About { tenant: bundle.tenant(), recipient: &recipient, kind: lean.kind, origin: lean.origin };
-        let facts = self.facts(bundle, about, &contacts, at).await?;
+        let facts = self.facts_at_hand(bundle, about, &contacts, at)?;
         let content = lean.content;
         let words =
             Words { message: content, channels: PerChannel::from_fn(|_| content), ..Words::default() };
         let (bundle, generation) = (bundle.clone(), generation.number);
-        Ok(Some(Grounds { lean, bundle, recipient, contacts, words, facts, at, generation }))
+        Some(Grounds { lean, bundle, recipient, contacts, words, facts, at, generation })
     }
 }
 

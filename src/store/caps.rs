@@ -15,8 +15,8 @@ use crate::domain::{
     message::MessageKind,
 };
 
-const DAY: TimeDelta = TimeDelta::hours(24);
-const WEEK: TimeDelta = TimeDelta::days(7);
+pub(super) const DAY: TimeDelta = TimeDelta::hours(24);
+pub(super) const WEEK: TimeDelta = TimeDelta::days(7);
 
 #[async_trait]
 pub trait Caps: Send + Sync {

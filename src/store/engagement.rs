@@ -26,7 +26,7 @@ use crate::domain::{
 };
 
 /// How far back a person's history goes (spec.md section 9), in days.
-const HISTORY_DAYS: i64 = 180;
+pub(super) const HISTORY_DAYS: i64 = 180;
 /// The most messages of one person that are looked at, newest first.
 const HISTORY_MESSAGES: u32 = 200;
 
@@ -216,7 +216,7 @@ fn count(number: i64) -> u32 {
 
 /// The month that a message's rates are counted in: that of its acceptance, so that what came and what was done with
 /// it are counted side by side.
-fn month(at: DateTime<Utc>) -> String {
+pub(super) fn month(at: DateTime<Utc>) -> String {
     at.format("%Y-%m").to_string()
 }
 

@@ -7,12 +7,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Keys, Knowledge, KnownFacts, PolicyVersions, Result, SqlStore, StoredKey,
+    Asking, Keys, Knowledge, KnownFacts, PolicyVersions, Remembered, Result, SqlStore, StoredKey,
     database::{Fault, Link, Row, values},
     jobs::Operation,
-    recall::{Known, Month},
+    recall::{Known, Month, YearMonth},
     refusals::{self, Asked},
-    rows,
+    remembered, rows,
 };
 use crate::domain::{
     address::Address,
@@ -24,6 +24,10 @@ use crate::domain::{
 
 #[async_trait]
 impl Knowledge for SqlStore {
+    fn remembered(&self, asked: &Asking<'_>) -> Option<Remembered> {
+        remembered::all(self.recall.as_ref()?, asked)
+    }
+
     async fn known_facts(
         &self,
         tenant: &TenantId,
@@ -67,7 +71,7 @@ impl SqlStore {
 
     async fn spent(&self, tenant: &TenantId, origin: Origin, day: NaiveDate) -> Result<Spend> {
         let today = day.format("%Y-%m-%d").to_string();
-        let key = (tenant.clone(), today[..today.len() - 3].to_owned());
+        let key = (tenant.clone(), YearMonth::of_day(&today));
         let known = match &self.recall {
             Some(recall) => recall.month(&key, |month| month.spend(&today, origin)),
             None => Known::No,
@@ -87,11 +91,12 @@ impl SqlStore {
 }
 
 /// The tenant's rows of one month: at most one for each day, channel and origin.
-async fn month(link: &mut Link<'_>, (tenant, month): &(TenantId, String)) -> Result<Month, Fault> {
+async fn month(link: &mut Link<'_>, (tenant, month): &(TenantId, YearMonth)) -> Result<Month, Fault> {
     let sql = "SELECT day, channel, origin, micro_euros FROM spend \
                WHERE tenant = $1 AND day >= $2 AND day <= $3";
     let mut found = Month::default();
-    for row in link.rows(sql, values![tenant, format!("{month}-01"), format!("{month}-31")]).await? {
+    let (first, last) = month.days();
+    for row in link.rows(sql, values![tenant, first, last]).await? {
         let origin = Origin::parse(&row.text(2)?).ok_or_else(|| Fault::Corrupt("an origin".into()))?;
         found.add(&row.text(0)?, rows::channel(&row.text(1)?)?, origin, row.int(3)?);
     }

@@ -52,6 +52,7 @@ mod receipts;
 mod records;
 mod recovery;
 mod refusals;
+mod remembered;
 mod reported;
 mod rows;
 mod schema;
@@ -75,6 +76,7 @@ pub use limits::{IntentLimits, PersonCap};
 pub use open::{Access, OpenOptions, SqlStore, open};
 pub use operate::{ActRecord, Operate, Pause, PauseKind, Pauses, paused_words};
 pub use receipts::{AfterUndelivered, CalledBack, Owner, Receipts, Received, Undelivered};
+pub use remembered::{Asking, Remembered};
 pub use suppressions::{Suppression, SuppressionCursor, SuppressionKey, Suppressions};
 pub use tracking::{KnownLink, Links};
 pub use webhooks::{ToTell, Untold, Webhooks};
@@ -324,6 +326,9 @@ pub struct KnownFacts {
 
 #[async_trait]
 pub trait Knowledge: Send + Sync {
+    /// What the store tells a decision, at once and without waiting, where memory has all of it and nobody ever refused
+    /// at one of the addresses. None: ask for each by its own function, which keeps what it reads.
+    fn remembered(&self, asked: &Asking<'_>) -> Option<Remembered>;
     /// Suppressions of these addresses for the tenant's senders, and what was spent on that local day and in
     /// its month by the tenant, by this origin, and by channel.
     async fn known_facts(

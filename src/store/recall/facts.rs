@@ -81,6 +81,25 @@ impl Person {
     }
 }
 
+/// A month of some year, as the days of its rows begin (`YYYY-MM`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::store) struct YearMonth([u8; 7]);
+
+impl YearMonth {
+    /// The month of a day `YYYY-MM-DD`.
+    pub(in crate::store) fn of_day(day: &str) -> Self {
+        let mut month = [0; 7];
+        month.iter_mut().zip(day.bytes()).for_each(|(place, byte)| *place = byte);
+        Self(month)
+    }
+
+    /// Its first day and its last, or later, as texts that compare as days do.
+    pub(in crate::store) fn days(self) -> (String, String) {
+        let month = String::from_utf8_lossy(&self.0);
+        (format!("{month}-01"), format!("{month}-31"))
+    }
+}
+
 /// A tenant's money of one month, by day, channel and origin.
 #[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Month(Vec<(String, Channel, Origin, i64)>);

@@ -22,7 +22,7 @@ use std::sync::{
 };
 
 pub(super) use self::{
-    facts::{Month, Person, Rates, Sent},
+    facts::{Month, Person, Rates, Sent, YearMonth},
     load::Loader,
     notes::Notes,
 };
@@ -61,7 +61,7 @@ pub(super) struct Recall {
     /// Idempotency keys, by tenant.
     keys: Filter,
     people: Kept<(TenantId, String), Person>,
-    money: Kept<(TenantId, String), Month>,
+    money: Kept<(TenantId, YearMonth), Month>,
     rates: Kept<TenantId, Rates>,
     opt_ins: Kept<(TenantId, Channel, String), bool>,
     /// Off for good once a commit failed: the process stops then.
@@ -133,12 +133,17 @@ impl Recall {
         self.people.put(who, person, weight, ticket.0);
     }
 
-    /// A tenant's money of a month, `YYYY-MM`.
-    pub(super) fn month<R>(&self, month: &(TenantId, String), with: impl Fn(&Month) -> R) -> Known<R> {
+    /// Nobody of that name was ever written to, as far as anybody could have noted.
+    pub(super) fn never_written_to(&self, tenant: &TenantId, recipient: &str) -> bool {
+        self.is_trusted() && self.written_to.lacks(&(tenant, recipient))
+    }
+
+    /// A tenant's money of a month.
+    pub(super) fn month<R>(&self, month: &(TenantId, YearMonth), with: impl Fn(&Month) -> R) -> Known<R> {
         self.if_trusted(|| known(self.money.ask(month, |m| Some(with(m)))))
     }
 
-    pub(super) fn keep_month(&self, key: (TenantId, String), month: Month, ticket: Ticket) {
+    pub(super) fn keep_month(&self, key: (TenantId, YearMonth), month: Month, ticket: Ticket) {
         let weight = 2 + month.weight();
         self.money.put(key, month, weight, ticket.0);
     }
@@ -192,8 +197,8 @@ impl Recall {
         }
         for (tenant, sums) in &notes.spent {
             for month in months(sums.keys()) {
-                let of_month = sums.iter().filter(|(row, _)| row.day.starts_with(&month));
-                self.money.end(&(tenant.clone(), month.clone()), |kept| {
+                let of_month = sums.iter().filter(|(row, _)| YearMonth::of_day(&row.day) == month);
+                self.money.end(&(tenant.clone(), month), |kept| {
                     of_month.for_each(|(row, by)| kept.add(&row.day, row.channel, row.origin, *by));
                     true
                 });
@@ -284,8 +289,8 @@ fn known<R>(asked: Result<Option<R>, Token>) -> Known<R> {
 }
 
 /// Each month of these days once: a transaction may span midnight.
-fn months<'a>(rows: impl Iterator<Item = &'a Spent>) -> impl Iterator<Item = String> {
-    let mut months: Vec<String> = rows.map(|row| row.day[..7.min(row.day.len())].to_owned()).collect();
+fn months<'a>(rows: impl Iterator<Item = &'a Spent>) -> impl Iterator<Item = YearMonth> {
+    let mut months: Vec<YearMonth> = rows.map(|row| YearMonth::of_day(&row.day)).collect();
     months.dedup();
     months.into_iter()
 }
