@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -62,6 +66,9 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: appli
 Retry-After: 2\r\nConnection: close\r\nContent-Length: 180\r\n\r\n\
 {\"type\":\"/problems/unavailable\",\"title\":\"The daemon cannot take this now\",\"status\":503,\
 \"detail\":\"too many connections are open: reuse them, or try again\",\"instance\":\"\",\"errors\":[]}";
+
+/// The headers that hyper takes where it is told no other number.
+const HYPER_HEADERS: usize = 100;
 
 /// How long accepting rests when the system has no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -239,8 +246,7 @@ pub(crate) async fn accept<L: Accept>(
             stream.close_with(NO_ROOM);
             continue;
         };
-        let served =
-            serve_one(builder.clone(), stream, L::DOOR, answers.clone(), limits.pace, graceful.watcher());
+        let served = serve_one(builder.clone(), stream, L::DOOR, answers.clone(), limits, graceful.watcher());
         connections.spawn(async move {
             let _seat = seat;
             served.await;
@@ -254,13 +260,24 @@ pub(crate) async fn accept<L: Accept>(
 
 fn builder(limits: Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
+    // Up to hyper's own limit ours is looked at here (`too_many`): to be told one costs it a list for each request.
+    if limits.connections.headers > HYPER_HEADERS {
+        builder.max_headers(limits.connections.headers);
+    }
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.pace.idle)
-        .max_headers(limits.connections.headers)
         .max_header_size(limits.connections.header_bytes)
         .max_buf_size(limits.connections.header_bytes.max(64 << 10));
     builder
+}
+
+/// Said to a request with more headers than are allowed.
+fn too_many_headers() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// One connection, to its end.
@@ -269,16 +286,20 @@ async fn serve_one<S: Peer>(
     stream: S,
     door: Door,
     answers: impl Answers,
-    pace: Pace,
+    limits: Limits,
     watcher: Watcher,
 ) {
+    let (pace, headers_max) = (limits.pace, limits.connections.headers);
     let progress = Arc::new(Progress::default());
     let paced = Paced::new(stream, pace, progress.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
         progress.begin();
         let (answers, progress) = (answers.clone(), progress.clone());
         async move {
-            let response = answers.answer(door, request).await;
+            let response = match request.headers().len() > headers_max {
+                true => too_many_headers(),
+                false => answers.answer(door, request).await,
+            };
             Ok::<_, Infallible>(response.map(|body| Answering::new(body, progress)))
         }
     });

@@ -57,8 +57,9 @@ fn value(out: &mut Vec<u8>, before: &str, value: &impl Serialize) {
 
 /// A part of a text: as it is, where nothing in it has to be escaped.
 fn escaped(out: &mut Vec<u8>, part: &str) {
-    let odd = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
-    if !part.bytes().fold(false, |found, byte| found | odd(byte)) {
+    // Over bytes and without a branch, so that many are looked at together.
+    let odd = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if part.bytes().fold(0, |found, byte| found | odd(byte)) == 0 {
         return out.extend_from_slice(part.as_bytes());
     }
     let quoted = serde_json::to_vec(part).unwrap_or_default();

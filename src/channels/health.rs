@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 pub trait Health: Send + Sync + std::fmt::Debug {
     /// Why nothing can be sent now through this credential by this sender, in words; none where it can.
     fn down(&self, credential: &str, sender: Option<&str>, now: DateTime<Utc>) -> Option<String>;
+    /// Nothing is shut at all, so that nobody need ask for one; false says nothing.
+    fn is_quiet(&self) -> bool;
     /// Every credential that is shut, for metrics and for people.
     fn shut(&self) -> Vec<Shut>;
 }

@@ -26,7 +26,10 @@ pub mod webhook;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -34,7 +37,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{
     address::Address,
-    channel::Channel,
+    channel::{Channel, PerChannel},
     delivery::{ApprovedTemplate, AttemptError, Outcome},
     ids::{AttemptId, MessageId, TenantId},
     message::{Content, MessageClass},
@@ -140,15 +143,20 @@ pub struct PrepareError {
 #[derive(Clone, Debug, Default)]
 pub struct Drivers {
     by_name: BTreeMap<String, Arc<dyn Driver>>,
+    /// Which channels have a driver at all.
+    served: PerChannel<bool>,
     health: Option<Arc<dyn health::Health>>,
     /// Those that an operator paused, with the reason, as far as this process knows.
     paused: Arc<RwLock<BTreeMap<String, String>>>,
+    any_paused: Arc<AtomicBool>,
 }
 
 impl Drivers {
     pub fn new(drivers: impl IntoIterator<Item = Arc<dyn Driver>>) -> Self {
-        let by_name = drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect();
-        Self { by_name, ..Self::default() }
+        let by_name: BTreeMap<_, _> = drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect();
+        let serves = |channel| by_name.values().any(|d: &Arc<dyn Driver>| d.channels().contains(&channel));
+        let served = PerChannel::from_fn(serves);
+        Self { by_name, served, ..Self::default() }
     }
 
     /// The same, with whoever knows which of them can be used now.
@@ -189,6 +197,9 @@ impl Drivers {
         sender: Option<&str>,
         now: DateTime<Utc>,
     ) -> bool {
+        if named.is_empty() && self.is_quiet() {
+            return self.served[channel];
+        }
         let serves = |d: &&Arc<dyn Driver>| d.channels().contains(&channel);
         let well = |d: &Arc<dyn Driver>| {
             let health = self.health.as_ref();
@@ -247,7 +258,15 @@ impl Drivers {
 
     /// What operators have paused now, by name and with the reason: no decision leads there.
     pub fn set_paused(&self, paused: impl IntoIterator<Item = (String, String)>) {
-        *self.paused.write().unwrap_or_else(PoisonError::into_inner) = paused.into_iter().collect();
+        let mut known = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+        *known = paused.into_iter().collect();
+        self.any_paused.store(!known.is_empty(), Ordering::Release);
+    }
+
+    /// Nothing is paused and nothing is shut.
+    fn is_quiet(&self) -> bool {
+        !self.any_paused.load(Ordering::Acquire)
+            && self.health.as_ref().is_none_or(|health| health.is_quiet())
     }
 
     fn why_paused(&self, driver: &str) -> Option<String> {
@@ -290,6 +309,9 @@ mod tests {
     struct Down(Vec<&'static str>);
 
     impl health::Health for Down {
+        fn is_quiet(&self) -> bool {
+            false
+        }
         fn down(&self, credential: &str, _: Option<&str>, _: DateTime<Utc>) -> Option<String> {
             self.0.contains(&credential).then(|| format!("{credential} is failing"))
         }

@@ -8,7 +8,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -209,6 +212,12 @@ struct Board {
 }
 
 impl Board {
+    /// Anything is shut, or was and nobody has looked since.
+    fn is_troubled(&self) -> bool {
+        let shut = |circuit: &Circuit| circuit.closed.is_some();
+        !self.paused.is_empty() || !self.refused.is_empty() || self.circuits.values().any(shut)
+    }
+
     /// What refusals so far leave to this sender.
     fn refused_admission(&self, line: &Line, now: DateTime<Utc>) -> Admission {
         if let Some(closed) = self.refused.get(line) {
@@ -229,6 +238,8 @@ impl Board {
 #[derive(Debug, Default)]
 pub struct Breakers {
     board: Mutex<Board>,
+    /// Something is shut, as of the last change of the board.
+    troubled: AtomicBool,
 }
 
 /// Leave for one call: what it came to is reported, or it is given back unused when it is dropped.
@@ -359,12 +370,42 @@ impl Breakers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_> {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { board, troubled: &self.troubled }
+    }
+}
+
+/// The board in use; whoever leaves it says whether anything is shut.
+struct Locked<'a> {
+    board: MutexGuard<'a, Board>,
+    troubled: &'a AtomicBool,
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = Board;
+    fn deref(&self) -> &Board {
+        &self.board
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Board {
+        &mut self.board
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.troubled.store(self.board.is_troubled(), Ordering::Release);
     }
 }
 
 impl Health for Breakers {
+    fn is_quiet(&self) -> bool {
+        !self.troubled.load(Ordering::Acquire)
+    }
+
     fn down(&self, credential: &str, sender: Option<&str>, now: DateTime<Utc>) -> Option<String> {
         let board = self.lock();
         if board.paused.contains_key(credential) {

@@ -4,9 +4,11 @@
 //! "no" of one who is. That is why it needs no invalidation: a writer adds before it commits, and takes nothing out.
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::Hash,
     sync::atomic::{AtomicU64, Ordering},
 };
+
+use super::seeded;
 
 /// Bits that each member sets.
 const PROBES: u64 = 4;
@@ -16,7 +18,7 @@ const BITS_EACH: u64 = 8;
 /// A Bloom filter whose words are written by the writer and its loader, and read by everyone.
 pub(super) struct Filter {
     words: Box<[AtomicU64]>,
-    hasher: RandomState,
+    hasher: ahash::RandomState,
     /// Counts how often what is in the tables has to be read anew, and for which time of these all of it is in here.
     wanted: AtomicU64,
     complete: AtomicU64,
@@ -27,7 +29,7 @@ impl Filter {
     pub(super) fn new(members: u64) -> Self {
         let bits = members.saturating_mul(BITS_EACH).next_power_of_two().max(64);
         let words = (0..bits / 64).map(|_| AtomicU64::new(0)).collect();
-        Self { words, hasher: RandomState::new(), wanted: AtomicU64::new(1), complete: AtomicU64::new(0) }
+        Self { words, hasher: seeded(), wanted: AtomicU64::new(1), complete: AtomicU64::new(0) }
     }
 
     pub(super) fn add(&self, member: &impl Hash) {

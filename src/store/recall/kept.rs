@@ -7,9 +7,11 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::Hash,
     sync::{Mutex, MutexGuard},
 };
+
+use super::seeded;
 
 const SHARDS: usize = 16;
 
@@ -20,7 +22,7 @@ pub(super) struct Token(u64);
 /// Values by key. What is asked for stays; what is not, goes when room is needed.
 pub(super) struct Kept<K, V> {
     shards: [Mutex<Shard<K, V>>; SHARDS],
-    hasher: RandomState,
+    hasher: ahash::RandomState,
     /// The most weight of a shard's newer half.
     room: usize,
 }
@@ -30,19 +32,19 @@ struct Shard<K, V> {
     version: u64,
     /// Changes that are begun and not ended.
     pending: u32,
-    newer: HashMap<K, V>,
-    older: HashMap<K, V>,
+    newer: HashMap<K, V, ahash::RandomState>,
+    older: HashMap<K, V, ahash::RandomState>,
     weight: usize,
 }
 
 impl<K: Hash + Eq, V> Kept<K, V> {
     /// Room for values of about this weight in all.
     pub(super) fn new(weight: usize) -> Self {
-        let empty =
-            || Shard { version: 0, pending: 0, newer: HashMap::new(), older: HashMap::new(), weight: 0 };
+        let map = || HashMap::with_hasher(seeded());
+        let empty = || Shard { version: 0, pending: 0, newer: map(), older: map(), weight: 0 };
         Self {
             shards: std::array::from_fn(|_| Mutex::new(empty())),
-            hasher: RandomState::new(),
+            hasher: seeded(),
             room: weight / (2 * SHARDS),
         }
     }
@@ -68,7 +70,8 @@ impl<K: Hash + Eq, V> Kept<K, V> {
         shard.weight += weight;
         if shard.weight > self.room {
             shard.weight = weight;
-            shard.older = std::mem::take(&mut shard.newer);
+            let fresh = HashMap::with_hasher(shard.older.hasher().clone());
+            shard.older = std::mem::replace(&mut shard.newer, fresh);
         }
         shard.newer.insert(key, value);
     }

@@ -16,9 +16,12 @@ mod kept;
 mod load;
 mod notes;
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    hash::BuildHasher,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub(super) use self::{
@@ -278,6 +281,13 @@ pub(super) async fn renamed(link: &mut Link<'_>, id: MessageId, recipient: &str)
         link.notes().person(id, &tenant, who);
     }
     Ok(())
+}
+
+/// Hashes that nobody can foresee, by keys that the system gave.
+fn seeded() -> ahash::RandomState {
+    let system = std::hash::RandomState::new();
+    let key = |n: u64| system.hash_one(n);
+    ahash::RandomState::with_seeds(key(0), key(1), key(2), key(3))
 }
 
 fn known<R>(asked: Result<Option<R>, Token>) -> Known<R> {
