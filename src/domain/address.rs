@@ -245,13 +245,22 @@ fn email(text: &str) -> Result<Address, String> {
     if text.len() > 254 || local.len() > 64 {
         return refused("too long");
     }
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    let odd = match text.is_ascii() {
+        true => text.bytes().any(|b| b <= b' ' || b == 0x7f),
+        false => text.chars().any(|c| c.is_control() || c.is_whitespace()),
+    };
+    if odd {
         return refused("spaces and control characters are not allowed");
     }
     if domain.is_empty() || !domain.contains('.') || domain.starts_with('.') || domain.ends_with('.') {
         return refused("the part after @ is no domain");
     }
     match mailbox_fault(local, domain) {
+        None if domain.is_ascii() => {
+            let mut address = text.to_owned();
+            address[local.len()..].make_ascii_lowercase();
+            Ok(Address::Email(address))
+        }
         None => Ok(Address::Email(format!("{local}@{}", domain.to_lowercase()))),
         Some(why) => refused(why),
     }
@@ -272,13 +281,15 @@ fn chat(text: &str) -> Result<Address, String> {
 
 /// What keeps `local@domain` from being a mailbox: the dot-atom form of RFC 5321, quoted local parts left out.
 fn mailbox_fault(local: &str, domain: &str) -> Option<&'static str> {
-    let atom = |c: char| c.is_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c) || !c.is_ascii();
-    let dotted = local.split('.').all(|part| !part.is_empty() && part.chars().all(atom));
+    // Whatever is not ASCII is allowed there, so that bytes are as good as characters.
+    let atom = |b: u8| b.is_ascii_alphanumeric() || !b.is_ascii() || b"!#$%&'*+/=?^_`{|}~-".contains(&b);
+    let dotted = local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && !l.starts_with('-')
             && !l.ends_with('-')
-            && l.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && (l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                || l.chars().all(|c| c.is_alphanumeric() || c == '-'))
     };
     if !dotted {
         return Some("the part before @ has a character that is not allowed, or a dot out of place");

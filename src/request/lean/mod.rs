@@ -95,7 +95,7 @@ impl Named {
 
 /// Reads a request for `Purpose::Decision`; `None`: `parse` is to read it.
 pub fn parse(bytes: &[u8]) -> Option<Lean<'_>> {
-    let mut scan = Scanner::new(std::str::from_utf8(bytes).ok()?);
+    let mut scan = Scanner::new(simdutf8::basic::from_utf8(bytes).ok()?);
     let (mut request, mut seen) = (Request::default(), Seen::default());
     scan.object(|scan, name| request.field(scan, name, &mut seen))?;
     scan.end()?;
