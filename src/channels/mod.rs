@@ -195,11 +195,12 @@ impl Drivers {
         channel: Channel,
         named: &[String],
         sender: Option<&str>,
-        now: DateTime<Utc>,
+        now: impl FnOnce() -> DateTime<Utc>,
     ) -> bool {
         if named.is_empty() && self.is_quiet() {
             return self.served[channel];
         }
+        let now = now();
         let serves = |d: &&Arc<dyn Driver>| d.channels().contains(&channel);
         let well = |d: &Arc<dyn Driver>| {
             let health = self.health.as_ref();
@@ -342,7 +343,7 @@ mod tests {
                         for channel in Channel::ALL {
                             let told = drivers.down(channel, &named, None, now);
                             let expected = !drivers.for_channel(channel, &named).is_empty() && told.is_none();
-                            let found = drivers.is_ready(channel, &named, None, now);
+                            let found = drivers.is_ready(channel, &named, None, || now);
                             assert_eq!(found, expected, "{channel} {named:?} of {there:?}, {down:?} down");
                         }
                     }

@@ -2,6 +2,8 @@
 //!
 //! It reads and decides nothing of it: what a refusal, a sum or a driver that is down means is `decide`'s affair.
 
+use std::cell::LazyCell;
+
 use chrono::{DateTime, Utc};
 
 use super::Orchestrator;
@@ -91,11 +93,11 @@ impl Orchestrator {
 
     /// Which channels have a driver that can send now.
     fn driver_health(&self, bundle: &Bundle) -> PerChannel<DriverHealth> {
-        let (policy, now) = (bundle.policy(), self.clock.now());
+        let (policy, now) = (bundle.policy(), LazyCell::new(|| self.clock.now()));
         PerChannel::from_fn(|channel| {
             let terms = &policy.channels[channel];
             let (named, from) = (&terms.drivers, terms.from.as_deref());
-            if self.drivers.is_ready(channel, named, from, now) {
+            if self.drivers.is_ready(channel, named, from, || *now) {
                 return DriverHealth::default();
             }
             let configured = !self.drivers.for_channel(channel, named).is_empty();
@@ -103,8 +105,8 @@ impl Orchestrator {
                 [] => format!("no driver is configured for {channel}"),
                 named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
             });
-            let down = self.drivers.down(channel, named, from, now);
-            let down = down.or_else(|| self.drivers.paused(channel, named, from, now));
+            let down = self.drivers.down(channel, named, from, *now);
+            let down = down.or_else(|| self.drivers.paused(channel, named, from, *now));
             DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         })
     }
