@@ -10,24 +10,45 @@ use channel_orchestrator::{
     policy::view::{ChannelView, HistoryView, MessageView},
 };
 
-/// A small generator (SplitMix64): the same numbers on every machine.
-pub struct Random(u64);
+/// Where choices come from: given bytes as long as there are any, so that a fuzzer can change one choice and leave the
+/// others; then a small generator (SplitMix64) with the same numbers on every machine.
+pub struct Random<'b> {
+    state: u64,
+    bytes: &'b [u8],
+}
 
-impl Random {
+impl<'b> Random<'b> {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, bytes: &[] }
     }
 
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+    /// The same bytes are the same choices.
+    #[allow(dead_code, reason = "for fuzz/")]
+    pub fn from_bytes(bytes: &'b [u8]) -> Self {
+        let state = bytes.iter().fold(0, |state: u64, byte| state.wrapping_mul(31) ^ u64::from(*byte));
+        Self { state, bytes }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        match self.bytes {
+            [one, rest @ ..] if bound <= 256 => {
+                self.bytes = rest;
+                usize::from(*one) % bound
+            }
+            [one, two, rest @ ..] => {
+                self.bytes = rest;
+                usize::from(u16::from_le_bytes([*one, *two])) % bound
+            }
+            _ => (self.next() % bound as u64) as usize,
+        }
     }
 
     pub fn chance(&mut self, percent: usize) -> bool {
@@ -87,21 +108,21 @@ pub const FLOATS: [f64; 17] = [
     f64::NEG_INFINITY,
 ];
 
-fn integer(random: &mut Random) -> i64 {
+fn integer(random: &mut Random<'_>) -> i64 {
     if random.chance(50) { *random.one(&INTEGERS) } else { random.below(400) as i64 - 50 }
 }
 
-fn float(random: &mut Random) -> f64 {
+fn float(random: &mut Random<'_>) -> f64 {
     if random.chance(40) { *random.one(&FLOATS) } else { random.below(1_000) as f64 / 1_000.0 }
 }
 
-fn optional(random: &mut Random) -> Option<i64> {
+fn optional(random: &mut Random<'_>) -> Option<i64> {
     let number = integer(random);
     random.chance(60).then_some(number)
 }
 
 /// A message; one in fifty has a text that the interpreter's limits may concern.
-pub fn message(random: &mut Random) -> MessageView<'static> {
+pub fn message(random: &mut Random<'_>) -> MessageView<'static> {
     let long = random.chance(2);
     let template = if long { "x".repeat(300) } else { (*random.one(&TEMPLATES)).to_owned() };
     let tags: Vec<String> = (0..random.below(4)).map(|_| (*random.one(&TAGS)).to_owned()).collect();
@@ -151,6 +172,6 @@ fn channel(random: &mut Random, channel: Channel) -> ChannelView {
     }
 }
 
-pub fn channels(random: &mut Random) -> PerChannel<ChannelView> {
+pub fn channels(random: &mut Random<'_>) -> PerChannel<ChannelView> {
     PerChannel::from_fn(|of| channel(random, of))
 }

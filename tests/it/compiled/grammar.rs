@@ -6,7 +6,7 @@ use channel_orchestrator::policy::fields::{CHANNEL, FieldType, HISTORY, MESSAGE}
 use super::facts::{FLOATS, INTEGERS, Random, TAGS, TEMPLATES};
 
 /// A whole script: perhaps with helper functions.
-pub fn script(random: &mut Random) -> String {
+pub fn script(random: &mut Random<'_>) -> String {
     let mut writer = Writer { random, names: Vec::new(), helpers: 0 };
     let mut out = String::new();
     let helpers = if writer.random.chance(25) { 1 + writer.random.below(2) } else { 0 };
@@ -25,14 +25,14 @@ pub fn script(random: &mut Random) -> String {
     out
 }
 
-struct Writer<'r> {
-    random: &'r mut Random,
+struct Writer<'r, 'b> {
+    random: &'r mut Random<'b>,
     /// Numbers in scope.
     names: Vec<String>,
     helpers: usize,
 }
 
-impl Writer<'_> {
+impl Writer<'_, '_> {
     /// Statements that end in a verdict.
     fn body(&mut self, depth: usize, indent: usize) -> String {
         let (pad, known) = ("    ".repeat(indent), self.names.len());

@@ -2,7 +2,12 @@
 
 use channel_orchestrator::policy::compile::Way;
 
-use super::{difference, facts, facts::Random, grammar, program, way};
+use super::{
+    differ::{difference, program, way},
+    facts,
+    facts::Random,
+    grammar,
+};
 use crate::support::bundle;
 
 /// Messages under the shipped scripts.
