@@ -18,12 +18,12 @@ use crate::{
     decide::{self, DecisionInput, explanation::Explanation},
     domain::{
         address::{Contact, Reach, read_contacts},
-        channel::{Channel, PerChannel},
+        channel::PerChannel,
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
-        facts::{DriverHealth, Facts, SentLately},
-        ids::{BroadcastId, IdempotencyKey, MessageId, RecipientId, TenantId},
-        message::{MessageKind, MessageRequest, Origin},
+        facts::Facts,
+        ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
+        message::MessageRequest,
         question::Question,
         time::Clock,
     },
@@ -33,13 +33,15 @@ use crate::{
         template::{DataFault, Need, Words},
     },
     request::{Asked, Fault},
-    store::{Acceptance, KnownFacts, Store, StoreError},
+    store::{Acceptance, Store, StoreError},
 };
 
 pub mod budgets;
 mod canonical;
+mod gather;
 mod weigh;
 
+use gather::About;
 pub use weigh::{Grounds, Weighed};
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
@@ -104,22 +106,6 @@ pub enum SubmitError {
 struct Patience<'a> {
     until: tokio::time::Instant,
     closing: &'a CancellationToken,
-}
-
-/// Whom facts are read about.
-#[derive(Clone, Copy)]
-struct About<'a> {
-    tenant: &'a TenantId,
-    recipient: &'a RecipientId,
-    kind: Option<MessageKind>,
-    origin: Origin,
-}
-
-impl<'a> About<'a> {
-    fn of(request: &'a MessageRequest) -> Self {
-        let MessageRequest { tenant, recipient, kind, origin, .. } = request;
-        Self { tenant, recipient, kind: *kind, origin: *origin }
-    }
 }
 
 /// Everything that one decision was made from, so that explaining and planning use the same.
@@ -327,68 +313,8 @@ impl Orchestrator {
         Ok(Decided { generation, bundle, words, contacts, facts, at, variant, decision, took })
     }
 
-    /// The facts as they were without operators' pauses; none where there is no pause. A pause makes way for other
-    /// channels, and where there is none, the message waits for its end.
-    fn without_pauses(&self, bundle: &Bundle, facts: &Facts) -> Option<Facts> {
-        let (policy, now) = (bundle.policy(), self.clock.now());
-        let mut lenient = facts.clone();
-        let mut any = false;
-        for channel in Channel::ALL {
-            let terms = &policy.channels[channel];
-            let (named, from) = (&terms.drivers, terms.from.as_deref());
-            let paused = self.drivers.paused(channel, named, from, now);
-            if paused.is_some() && self.drivers.down(channel, named, from, now).is_none() {
-                any = true;
-                lenient.drivers[channel] = DriverHealth { configured: true, healthy: true, detail: None };
-            }
-        }
-        any.then_some(lenient)
-    }
-
     fn tenant(&self, generation: &Generation, tenant: &TenantId) -> Result<Arc<Bundle>, SubmitError> {
         generation.tenant(tenant).cloned().ok_or_else(|| SubmitError::UnknownTenant(tenant.clone()))
-    }
-
-    /// What the store knows of these addresses and of the tenant's money, and which channels have a driver.
-    async fn facts(
-        &self,
-        bundle: &Bundle,
-        about: About<'_>,
-        contacts: &PerChannel<Contact>,
-        at: DateTime<Utc>,
-    ) -> Result<Facts, StoreError> {
-        let policy = bundle.policy();
-        let addresses = PerChannel::from_fn(|c| contacts[c].address().cloned());
-        let senders = PerChannel::from_fn(|c| policy.channels[c].from.clone());
-        let day = at.with_timezone(&policy.time_zone).date_naive();
-        let known = self.store.known_facts(about.tenant, &addresses, &senders, about.origin, day).await?;
-        let sent_lately = match policy.caps.binds(about.kind) {
-            true => self.store.sent_lately(about.tenant, about.recipient, about.kind, at).await?,
-            false => SentLately::default(),
-        };
-        let history = self.store.history(about.tenant, about.recipient, at).await?;
-        let opted_in = match policy.consent.opt_in_recorded {
-            true => self.store.opt_ins(about.tenant, &addresses).await?,
-            false => PerChannel::default(),
-        };
-        let now = self.clock.now();
-        let drivers = PerChannel::from_fn(|channel| {
-            let terms = &policy.channels[channel];
-            let (named, from) = (&terms.drivers, terms.from.as_deref());
-            if self.drivers.is_ready(channel, named, from, now) {
-                return DriverHealth::default();
-            }
-            let configured = !self.drivers.for_channel(channel, named).is_empty();
-            let missing = (!configured).then(|| match named.as_slice() {
-                [] => format!("no driver is configured for {channel}"),
-                named => format!("no driver of these is configured for {channel}: {}", named.join(", ")),
-            });
-            let down = self.drivers.down(channel, named, from, now);
-            let down = down.or_else(|| self.drivers.paused(channel, named, from, now));
-            DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
-        });
-        let KnownFacts { suppressed, spend } = known;
-        Ok(Facts { history, suppressed, opted_in, spend, sent_lately, drivers })
     }
 
     /// The message that an earlier use of the key made, with its outcome if that comes in time.

@@ -64,8 +64,13 @@ impl Orchestrator {
         let Ok(recipient) = RecipientId::parse(&lean.recipient) else { return Ok(None) };
         let at = lean.at.unwrap_or_else(|| self.clock.now());
         let contacts = lean.contacts.read(bundle.policy().region);
-        let about =
-            About { tenant: bundle.tenant(), recipient: &recipient, kind: lean.kind, origin: lean.origin };
+        let about = About {
+            tenant: bundle.tenant(),
+            recipient: &recipient,
+            kind: lean.kind,
+            origin: lean.origin,
+            send_at: lean.send_at,
+        };
         let facts = self.facts(bundle, about, &contacts, at).await?;
         let content = lean.content;
         let words =

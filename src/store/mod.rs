@@ -55,6 +55,7 @@ mod refusals;
 mod reported;
 mod rows;
 mod schema;
+mod service_window;
 mod sqlite;
 mod steps;
 mod suppressions;

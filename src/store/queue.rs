@@ -15,13 +15,13 @@ use sqlx::AssertSqlSafe;
 use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
-    checksums, contacts,
+    checksums,
     counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
     jobs::Operation,
     operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, damaged, give_back, lapsed},
-    rows, webhooks,
+    rows, service_window, webhooks,
 };
 use crate::{
     domain::{
@@ -324,7 +324,7 @@ async fn service_windows(
         }
         let (tenant, from) = (&claim.request.tenant, hop.from.as_deref());
         let window =
-            contacts::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
+            service_window::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
         claim.in_service_window = window;
     }
     Ok(())

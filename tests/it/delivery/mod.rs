@@ -8,6 +8,7 @@ mod pauses;
 mod receiver;
 mod returns;
 mod scripted;
+mod service_window;
 
 use std::sync::Arc;
 

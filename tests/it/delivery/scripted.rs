@@ -56,6 +56,7 @@ pub struct Scripted {
     /// Rung when an attempt reaches a step that hangs or waits.
     pub reached: Arc<Notify>,
     pub send_timeout: u32,
+    pub enforces_window: bool,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -74,7 +75,20 @@ impl Scripted {
             sent: Arc::default(),
             reached: Arc::default(),
             send_timeout: 30,
+            enforces_window: false,
         })
+    }
+
+    /// The same, taking free text only soon after the person wrote.
+    pub fn windowed(name: &str) -> Arc<Self> {
+        let mut driver = Self::new(name, []);
+        Arc::get_mut(&mut driver).unwrap().enforces_window = true;
+        driver
+    }
+
+    /// What it does next.
+    pub fn then(&self, script: impl IntoIterator<Item = Do>) {
+        self.script.lock().unwrap().extend(script);
     }
 
     pub fn sent(&self) -> Vec<(Channel, u16)> {
@@ -128,6 +142,10 @@ impl Driver for Scripted {
         let attempt = (outbound.channel, outbound.attempt_number);
         let name = format!("T-{}", outbound.attempt);
         Ok(Box::new(Last { told, sent, reached, attempt, name }))
+    }
+
+    fn enforces_service_window(&self) -> bool {
+        self.enforces_window
     }
 
     async fn look_up(&self, attempt: &LookUp) -> Found {

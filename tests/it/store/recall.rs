@@ -14,7 +14,7 @@ use channel_orchestrator::{
         ids::{MessageId, RecipientId},
         message::{MessageKind, Origin},
         money::MicroEuros,
-        receipt::EngagementEvent,
+        receipt::{EngagementEvent, InboundMessage},
     },
     store::{
         Access, Act, Acts, By, Caps, Contacts, Engagement, Erasures, Intake, Knowledge, OpenOptions, Queue,
@@ -22,7 +22,12 @@ use channel_orchestrator::{
     },
 };
 
-use super::fixture::{Base, SMS_COST, accepted, at, begin, claim_one, intent, message, tenant};
+use super::{
+    fixture::{Base, SMS_COST, accepted, at, begin, claim_one, intent, message, tenant},
+    returns::from,
+};
+
+const OURS: &str = "+33700000000";
 
 fn person(n: usize) -> RecipientId {
     RecipientId::parse(&format!("p-{n}")).unwrap()
@@ -54,6 +59,11 @@ async fn facts(store: &SqlStore, people: usize, seconds: i64) -> Vec<String> {
         }
         all.push(format!("{:?}", store.history(&tenant(), &person(n), now).await.unwrap()));
         all.push(format!("{:?}", store.opt_ins(&tenant(), &addresses).await.unwrap()));
+        for sender in [None, Some(OURS), Some("+33799999999")] {
+            let open =
+                store.in_service_window(&tenant(), Channel::Sms, &phone(n), sender, now).await.unwrap();
+            all.push(format!("{open}"));
+        }
     }
     all
 }
@@ -75,7 +85,7 @@ async fn one(store: &SqlStore, dice: &mut Dice, now: i64, known: &mut Vec<Messag
     let n = dice.below(PEOPLE);
     let by = By { who: "a test".into(), why: "to see".into() };
     let any = |dice: &mut Dice, known: &[MessageId]| known.get(dice.below(known.len().max(1))).copied();
-    match dice.below(10) {
+    match dice.below(12) {
         0..=2 => {
             let mut new = message();
             new.request.recipient = person(n);
@@ -113,6 +123,19 @@ async fn one(store: &SqlStore, dice: &mut Dice, now: i64, known: &mut Vec<Messag
             let Some(id) = any(dice, known) else { return };
             let act = [Act::Resend, Act::MarkSent, Act::MarkFailed, Act::Cancel][dice.below(4)];
             store.act(None, id, act, &by, at(now)).await.unwrap();
+        }
+        9 | 10 => {
+            let said = InboundMessage {
+                channel: Channel::Sms,
+                provider_message_id: format!("in-{now}"),
+                from: phone(n).as_str().into(),
+                to: [OURS, "AGENCE", "+33799999999"][dice.below(3)].into(),
+                text: ["Bonjour", "STOP", "START"][dice.below(3)].into(),
+                // Some are told late.
+                at: [None, Some(at(now - 50_000))][dice.below(2)],
+                answers: None,
+            };
+            store.hear(&from(None), &said, at(now)).await.unwrap();
         }
         _ if dice.below(2) == 0 => {
             store.record_opt_in(&tenant(), Channel::Sms, &phone(n), "on paper", at(now)).await.unwrap();
