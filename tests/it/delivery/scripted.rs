@@ -16,7 +16,7 @@ use channel_orchestrator::{
         delivery::{AttemptError, ErrorClass, Next, Outcome},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Room, Settled, SqlStore, StoreError},
 };
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore};
@@ -204,6 +204,16 @@ pub struct Flaky {
 impl Queue for Flaky {
     async fn claim(&self, worker: &str, now: DateTime<Utc>, lease: u32, most: u32) -> Result<Vec<Claimed>> {
         self.store.claim(worker, now, lease, most).await
+    }
+
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
+        self.store.claim_into(worker, now, lease, room).await
     }
 
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {
