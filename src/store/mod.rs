@@ -282,7 +282,8 @@ pub trait Queue: Send + Sync {
     async fn advance(&self, claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Result<()>;
     /// Attempts left open by a lease that ran out (or by an earlier life of this process, where `all_of` names
     /// the worker) become unknown, to be looked at again at `settle_at`; claims without an intent are given
-    /// back; a message that saw three such crashes is quarantined. Idempotency keys that ran out are forgotten.
+    /// back; a message that saw three such crashes in a row, each time alone in hand, is quarantined. Idempotency keys
+    /// that ran out are forgotten.
     async fn recover(
         &self,
         all_of: Option<&str>,

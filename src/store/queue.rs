@@ -107,9 +107,11 @@ impl Queue for SqlStore {
         settle_at: DateTime<Utc>,
     ) -> Result<Recovered> {
         let mut found = Recovered::default();
+        let mut starts = all_of.is_some();
         loop {
             let owner = all_of.map(str::to_owned);
-            let part = self.writer()?.run(Recover { owner, now, settle_at }).await?;
+            let part = self.writer()?.run(Recover { owner, starts, now, settle_at }).await?;
+            starts = false;
             found.unknown += part.unknown;
             found.given_back += part.given_back;
             found.quarantined += part.quarantined;
