@@ -14,7 +14,7 @@ use crate::{
         delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Room, Settled},
 };
 
 /// Hands everything on, and counts what was kept.
@@ -64,6 +64,16 @@ impl Queue for CountedQueue {
         most: u32,
     ) -> Result<Vec<Claimed>> {
         self.queue.claim(worker, now, lease_seconds, most).await
+    }
+
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease_seconds: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
+        self.queue.claim_into(worker, now, lease_seconds, room).await
     }
 
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {

@@ -18,6 +18,7 @@ use super::{
     auth::Caller,
     problem::{Kind, Problem, ProblemBody},
 };
+use crate::policy::compile::differences;
 
 /// A database that takes longer to answer is not ready.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -125,6 +126,7 @@ fn shutdown(api: &Api) -> Check {
 pub async fn metrics(State(api): State<Arc<Api>>, caller: Caller) -> Response {
     let status = api.policies.summary();
     api.metrics.set_policies(&status, &api.policies.counters().counts());
+    api.metrics.set_scripts_differing(differences());
     api.metrics.set_credentials(&api.orchestrator.drivers.shut());
     // Without the store the rest is still worth having.
     if let Ok(Ok(counts)) =

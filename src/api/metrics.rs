@@ -162,6 +162,7 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     budget_alerts: Family<BudgetLabels, Counter>,
     script_failures: Family<ScriptLabels, Counter>,
+    scripts_differing: Counter,
     http: Family<HttpLabels, Counter>,
     http_seconds: Seconds<PathLabels>,
     /// Those of the route that is asked most, found once.
@@ -193,6 +194,7 @@ impl Default for Metrics {
             attempts: Family::default(),
             budget_alerts: Family::default(),
             script_failures: Family::default(),
+            scripts_differing: Counter::default(),
             http: Family::default(),
             http_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             messages: Family::default(),
@@ -236,6 +238,8 @@ impl Metrics {
             "Criteria that failed and counted as neutral",
             self.script_failures.clone(),
         );
+        let differing = "Scripts that run interpreted because their compiled form differed: bugs of ours";
+        registry.register("scripts_differing", differing, self.scripts_differing.clone());
         registry.register("http_requests", "Requests, by route and status", self.http.clone());
         registry.register_with_unit(
             "http_request",
@@ -429,6 +433,11 @@ impl Metrics {
         }
     }
 
+    /// How many scripts' compiled forms differed since the start: set when it is asked for.
+    pub fn set_scripts_differing(&self, count: u64) {
+        self.scripts_differing.inner().store(count, Ordering::Relaxed);
+    }
+
     /// How many messages have each status; those that none has are 0.
     pub fn set_messages(&self, counts: &[(Status, u64)]) {
         for status in Status::ALL {
@@ -471,6 +480,15 @@ mod tests {
         assert!(text.contains("tenant=\"t199\""));
         assert!(!text.contains("tenant=\"t200\""));
         assert!(text.contains("messages_accepted_total{tenant=\"other\",status=\"queued\"} 5"), "{text}");
+    }
+
+    #[test]
+    fn scripts_whose_compiled_form_differs_are_counted() {
+        let metrics = Metrics::default();
+        metrics.set_scripts_differing(2);
+        metrics.set_scripts_differing(3);
+        let text = metrics.text(None);
+        assert!(text.contains("\norchestrator_scripts_differing_total 3\n"), "{text}");
     }
 
     #[test]

@@ -41,6 +41,10 @@ impl Driver for AllowList {
         self.driver.credential()
     }
 
+    fn enforces_service_window(&self) -> bool {
+        self.driver.enforces_service_window()
+    }
+
     fn services_of(&self, number: &str) -> Vec<String> {
         self.driver.services_of(number)
     }

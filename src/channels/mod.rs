@@ -110,6 +110,11 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
     fn credential(&self) -> &str {
         self.name()
     }
+    /// Whether it takes WhatsApp's free text only where the person wrote to its sender within 24 hours, and approved
+    /// templates otherwise: decisions keep free text away from it then.
+    fn enforces_service_window(&self) -> bool {
+        false
+    }
     /// The senders behind which the provider writes from this number (messaging services): whoever says STOP to the
     /// number says it to them.
     fn services_of(&self, _number: &str) -> Vec<String> {
@@ -145,6 +150,8 @@ pub struct Drivers {
     by_name: BTreeMap<String, Arc<dyn Driver>>,
     /// Which channels have a driver at all.
     served: PerChannel<bool>,
+    /// Any of them enforces the service window: where none does, no decision asks.
+    any_window: bool,
     health: Option<Arc<dyn health::Health>>,
     /// Those that an operator paused, with the reason, as far as this process knows.
     paused: Arc<RwLock<BTreeMap<String, String>>>,
@@ -156,7 +163,8 @@ impl Drivers {
         let by_name: BTreeMap<_, _> = drivers.into_iter().map(|d| (d.name().to_owned(), d)).collect();
         let serves = |channel| by_name.values().any(|d: &Arc<dyn Driver>| d.channels().contains(&channel));
         let served = PerChannel::from_fn(serves);
-        Self { by_name, served, ..Self::default() }
+        let any_window = by_name.values().any(|driver| driver.enforces_service_window());
+        Self { by_name, served, any_window, ..Self::default() }
     }
 
     /// The same, with whoever knows which of them can be used now.
@@ -186,6 +194,15 @@ impl Drivers {
             real.append(&mut sandbox);
         }
         real
+    }
+
+    /// Whether every driver of this channel takes free text only within 24 hours of the person's last message. Asked
+    /// with every decision: without such a driver it is known at once.
+    pub fn enforce_service_window(&self, channel: Channel, named: &[String]) -> bool {
+        self.any_window && channel == Channel::WhatsApp && {
+            let found = self.for_channel(channel, named);
+            !found.is_empty() && found.iter().all(|driver| driver.enforces_service_window())
+        }
     }
 
     /// Whether one of a channel's drivers can be used now by this sender: what `for_channel` and `paused` come to

@@ -87,7 +87,7 @@ pub enum NamedBy {
 /// How much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages being sent at the same moment.
+    /// Messages being sent at the same moment on each channel.
     pub concurrency: u32,
     /// Open connections on each listener.
     pub connections: u32,

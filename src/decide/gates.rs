@@ -95,6 +95,7 @@ pub fn check<F: Findings>(
         let mut gated = F::default();
         person(policy, input, channel, &mut gated);
         content(policy, input, channel, &mut gated);
+        service_window(input, channel, &mut gated);
         money(policy, input, situation, channel, &mut gated);
         time(policy, input, situation, channel, &mut gated);
         strategy(situation, channel, &mut gated);
@@ -155,6 +156,29 @@ fn person<F: Findings>(policy: &TenantPolicy, input: &DecisionInput<'_>, channel
     }
     if !views::opted_in(policy, input, channel) {
         found.close(Gate::OptIn, || format!("{channel} needs an opt-in, and none is on record"));
+    }
+}
+
+/// Free text that comes too late after the person's last message.
+fn service_window<F: Findings>(input: &DecisionInput<'_>, channel: Channel, found: &mut F) {
+    if input.facts.in_service_window[channel] != Some(false) {
+        return;
+    }
+    let form = input.words.rendering.as_ref().and_then(|rendering| rendering.forms[channel].as_ref());
+    if form.is_none_or(|form| form.approved_template.is_none()) {
+        found.close(Gate::ServiceWindow, || {
+            format!(
+                "the person has not written to this sender within 24 hours, and {channel} then takes approved \
+                 templates only: send a template whose {channel} form has `approved`, or wait until they write"
+            )
+        });
+    } else if input.words.channels[channel].attachments > 0 {
+        found.close(Gate::ServiceWindow, || {
+            format!(
+                "the person has not written to this sender within 24 hours, and an approved template carries no \
+                 attachment on {channel}: send a link to the file, or wait until they write"
+            )
+        });
     }
 }
 

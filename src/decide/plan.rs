@@ -80,12 +80,20 @@ struct Path<'p> {
 
 impl Path<'_> {
     /// The strategy's escalation, with its hop behind the fallbacks. Not to the channel that is tried first, nor to one
-    /// that something closed for good; what changes with time (hours, money, drivers) is looked at when it is sent.
+    /// that something closed for good; what changes with time (hours, money, drivers, what the person writes) is looked at when it is sent.
     fn escalation(&self, hops: &mut Vec<Hop>) -> Option<PlannedEscalation> {
         let wanted = self.situation.strategy?.escalate.as_ref()?;
         let decided = self.decision.channel(wanted.to);
         let passing = |gate: Gate| {
-            matches!(gate, Gate::Driver | Gate::Budget | Gate::Deadline | Gate::QuietHours | Gate::Suppressed)
+            matches!(
+                gate,
+                Gate::Driver
+                    | Gate::Budget
+                    | Gate::Deadline
+                    | Gate::QuietHours
+                    | Gate::Suppressed
+                    | Gate::ServiceWindow
+            )
         };
         // What comes after the appointment helps nobody.
         let earliest = self.situation.timing.goes_at + TimeDelta::seconds(i64::from(wanted.after_seconds));

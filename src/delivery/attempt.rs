@@ -21,6 +21,7 @@ use super::{
 use crate::{
     channels::{Driver, Outbound, PrepareError, Prepared},
     domain::{
+        channel::Channel,
         delivery::{Attempt, AttemptError, AttemptStatus, ErrorClass, Hop, Next, Outcome, Status},
         ids::AttemptId,
         time::parse_time_zone,
@@ -121,8 +122,12 @@ impl Worker {
         let failed = claimed.last_attempt.as_ref().filter(|last| last.hop == claimed.hop && down(last));
         let after = failed.and_then(|last| drivers.iter().position(|d| d.name() == last.driver));
         let first = after.map_or(0, |at| (at + 1) % drivers.len());
+        let cold = needs_service_window(claimed, hop) && !claimed.in_service_window;
         let (mut soonest, mut why) = (None, String::new());
         for driver in drivers.iter().cycle().skip(first).take(drivers.len()) {
+            if cold && driver.enforces_service_window() {
+                continue;
+            }
             if let Some(reason) = claimed.pauses.of_driver(driver.name()) {
                 let until = now + TimeDelta::seconds(PAUSED_SECONDS);
                 if soonest.is_none_or(|at| until < at) {
@@ -148,8 +153,14 @@ impl Worker {
                 Err(_) => {}
             }
         }
-        let at = soonest.unwrap_or(now) + self.spread();
-        Err(when_down(&standing, at, why, now))
+        let Some(soonest) = soonest else {
+            let reason = format!(
+                "the person has not written to this sender within 24 hours, and {} then takes approved templates only",
+                hop.channel
+            );
+            return Err(without_attempt(&standing, now, reason, Status::Skipped));
+        };
+        Err(when_down(&standing, soonest + self.spread(), why, now))
     }
 
     /// A part of the spread by chance.
@@ -320,6 +331,16 @@ async fn last_step(prepared: Box<dyn Prepared>, seconds: u32) -> Outcome {
         }
         Err(_) => Outcome::failed(ErrorClass::Unknown, "the driver did not end in its time"),
     }
+}
+
+/// Whether what this hop sends may go only soon after the person wrote, where its driver enforces that: free text, and
+/// files.
+fn needs_service_window(claimed: &Claimed, hop: &Hop) -> bool {
+    if hop.channel != Channel::WhatsApp {
+        return false;
+    }
+    let approved = hop.rendered.as_ref().is_some_and(|form| form.approved_template.is_some());
+    !approved || !claimed.request.content.attachments.is_empty()
 }
 
 /// Whether an attempt failed in a way that another provider might not.

@@ -9,6 +9,7 @@ mod allowance;
 mod attempt;
 pub mod breaker;
 pub mod gates;
+mod lanes;
 pub mod machine;
 mod outbound;
 pub mod receipts;

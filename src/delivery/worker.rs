@@ -1,6 +1,6 @@
 //! The worker: finds what is due, has it tried, and takes care of what a crash left open.
 //!
-//! Several messages at a time, never one message twice: a claim is a lease that outlives the longest send, and
+//! Several messages at a time on each channel (`lanes`), never one message twice: a claim is a lease that outlives the longest send, and
 //! a lease that runs out leads to an unknown outcome, never to a second send. It stops, rather than guess,
 //! when the database cannot say whether a commit happened.
 
@@ -16,13 +16,13 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{allowance::Allowance, breaker::Breakers, machine::poll_at, terms::Terms};
+use super::{allowance::Allowance, breaker::Breakers, lanes::Lanes, machine::poll_at, terms::Terms};
 use crate::{
     bell::Bell,
     channels::{Drivers, dress::Dress},
     domain::time::Clock,
     failpoint,
-    store::{Claimed, Queue, Recovered, Result, StoreError},
+    store::{Claimed, Queue, Recovered, Result, Room, StoreError},
 };
 
 /// A lease must outlive the longest send by this much, in seconds (I13), and leave time to prepare.
@@ -39,9 +39,9 @@ const IDLE_MIN: Duration = Duration::from_millis(50);
 /// How a worker works.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
-    /// Messages in flight at once.
+    /// Messages in flight at once on each channel: a provider that hangs holds up no other channel.
     pub concurrency: u32,
-    /// Messages claimed at once.
+    /// Messages claimed at once; where lanes are busy, on each.
     pub claim_size: u32,
     /// How long a claim lasts.
     pub lease_seconds: u32,
@@ -111,6 +111,7 @@ pub struct Worker {
     /// What is added to a message before it goes; without a public listener nothing.
     pub dress: Option<Arc<dyn Dress>>,
     pub(super) allowance: Arc<Allowance>,
+    lanes: Arc<Lanes>,
     /// Outcomes that the database has not taken yet: nothing is claimed meanwhile.
     pub(super) unwritten: Arc<AtomicUsize>,
 }
@@ -136,6 +137,7 @@ impl Worker {
             terms: None,
             dress: None,
             allowance: Arc::default(),
+            lanes: Arc::default(),
             unwritten: Arc::default(),
         }
     }
@@ -143,7 +145,7 @@ impl Worker {
     /// One pass over what is due now; how many messages it took. Tests call this instead of `run`.
     pub async fn run_once(&self) -> Result<usize> {
         self.recover(false).await?;
-        let claimed = self.claim(self.settings.claim_size).await?;
+        let claimed = self.claim(Room::Shared(self.settings.claim_size)).await?;
         let taken = claimed.len();
         let mut tasks = JoinSet::new();
         for claim in claimed {
@@ -177,12 +179,11 @@ impl Worker {
         self.drain(tasks).await
     }
 
-    /// Where most places are taken, waits a moment for others to end: a claim costs about the same for one message as
+    /// Where most places of a lane are taken, waits a moment for others to end: a claim costs about the same for one message as
     /// for many.
     async fn gather(&self, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
-        let enough = self.settings.concurrency as usize * 3 / 4;
         let until = Instant::now() + GATHER;
-        while tasks.len() > enough {
+        while self.lanes.is_busy(self.settings.concurrency) {
             match tokio::time::timeout_at(until, tasks.join_next()).await {
                 Ok(Some(ended)) => ended.unwrap_or_else(|panic| contained(&panic))?,
                 Ok(None) | Err(_) => break,
@@ -193,11 +194,9 @@ impl Worker {
 
     /// Claims as many as there is room for; how many that were.
     async fn fill(&self, tasks: &mut JoinSet<Result<()>>) -> Result<usize> {
-        let busy = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let room = self.settings.concurrency.saturating_sub(busy).min(self.settings.claim_size);
-        if room == 0 || self.unwritten.load(Ordering::SeqCst) > 0 {
+        let Some(room) = self.room().filter(|_| self.unwritten.load(Ordering::SeqCst) == 0) else {
             return Ok(0);
-        }
+        };
         let claimed = self.claim(room).await?;
         let started = claimed.len();
         for claim in claimed {
@@ -211,7 +210,7 @@ impl Worker {
         let next = passable(self.queue.next_due().await)?.flatten();
         let until_due = next.map(|at| (at - self.clock.now()).to_std().unwrap_or_default());
         let longest = until_due.map_or(self.settings.poll, |due| due.clamp(IDLE_MIN, self.settings.poll));
-        let room = tasks.len() < self.settings.concurrency as usize;
+        let room = self.room().is_some();
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             () = self.bell.due(), if room => Ok(()),
@@ -241,13 +240,20 @@ impl Worker {
         ended
     }
 
-    async fn claim(&self, most: u32) -> Result<Vec<Claimed>> {
-        self.queue.claim(&self.name, self.clock.now(), self.settings.lease_seconds, most).await
+    fn room(&self) -> Option<Room> {
+        self.lanes.room(self.settings.concurrency, self.settings.claim_size)
+    }
+
+    async fn claim(&self, room: Room) -> Result<Vec<Claimed>> {
+        self.queue.claim_into(&self.name, self.clock.now(), self.settings.lease_seconds, room).await
     }
 
     fn start(&self, tasks: &mut JoinSet<Result<()>>, claim: Claimed) {
-        let worker = self.clone();
-        tasks.spawn(async move { worker.deliver(claim).await });
+        let (worker, place) = (self.clone(), self.lanes.enter(claim.lane));
+        tasks.spawn(async move {
+            let _place = place;
+            worker.deliver(claim).await
+        });
     }
 
     /// Takes care of leases that ran out, or of everything that an earlier life of this worker left open.

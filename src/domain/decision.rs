@@ -106,6 +106,8 @@ pub enum Gate {
     Caps,
     /// The channel cannot carry this content.
     Content,
+    /// Free text to a person who has not written to this sender within 24 hours, where its drivers take none then.
+    ServiceWindow,
     /// More than `max_cost_per_message`, or than an enforced target.
     Cost,
     /// A budget is used up.

@@ -15,6 +15,10 @@ pub struct Facts {
     pub suppressed: PerChannel<Option<String>>,
     /// Whether an opt-in is on record; none: no record.
     pub opted_in: PerChannel<Option<bool>>,
+    /// Where drivers take free text only within 24 hours of the person's last message: whether that is so. None: they
+    /// take it at any time.
+    #[serde(default)]
+    pub in_service_window: PerChannel<Option<bool>>,
     pub spend: Spend,
     #[serde(default)]
     pub sent_lately: SentLately,

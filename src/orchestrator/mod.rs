@@ -18,10 +18,10 @@ use crate::{
     decide::{self, DecisionInput, explanation::Explanation},
     domain::{
         address::{Contact, Reach, read_contacts},
-        channel::{Channel, PerChannel},
+        channel::PerChannel,
         decision::{Decision, Gate},
         delivery::{Counting, MessageRecord, NewMessage, Plan, Status},
-        facts::{DriverHealth, Facts},
+        facts::Facts,
         ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
         question::Question,
@@ -38,10 +38,10 @@ use crate::{
 
 pub mod budgets;
 mod canonical;
-mod facts;
+mod gather;
 mod weigh;
 
-use facts::About;
+use gather::About;
 pub use weigh::{Grounds, Weighed};
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
@@ -311,24 +311,6 @@ impl Orchestrator {
         let took = started.elapsed();
         let generation = generation.number;
         Ok(Decided { generation, bundle, words, contacts, facts, at, variant, decision, took })
-    }
-
-    /// The facts as they were without operators' pauses; none where there is no pause. A pause makes way for other
-    /// channels, and where there is none, the message waits for its end.
-    fn without_pauses(&self, bundle: &Bundle, facts: &Facts) -> Option<Facts> {
-        let (policy, now) = (bundle.policy(), self.clock.now());
-        let mut lenient = facts.clone();
-        let mut any = false;
-        for channel in Channel::ALL {
-            let terms = &policy.channels[channel];
-            let (named, from) = (&terms.drivers, terms.from.as_deref());
-            let paused = self.drivers.paused(channel, named, from, now);
-            if paused.is_some() && self.drivers.down(channel, named, from, now).is_none() {
-                any = true;
-                lenient.drivers[channel] = DriverHealth { configured: true, healthy: true, detail: None };
-            }
-        }
-        any.then_some(lenient)
     }
 
     fn tenant(&self, generation: &Generation, tenant: &TenantId) -> Result<Arc<Bundle>, SubmitError> {

@@ -61,8 +61,13 @@ impl Orchestrator {
         let recipient = RecipientId::parse(&lean.recipient).ok()?;
         let at = lean.at.unwrap_or_else(|| self.clock.now());
         let contacts = lean.contacts.read(bundle.policy().region);
-        let about =
-            About { tenant: bundle.tenant(), recipient: &recipient, kind: lean.kind, origin: lean.origin };
+        let about = About {
+            tenant: bundle.tenant(),
+            recipient: &recipient,
+            kind: lean.kind,
+            origin: lean.origin,
+            send_at: lean.send_at,
+        };
         let facts = self.facts_at_hand(bundle, about, &contacts, at)?;
         let content = lean.content;
         let words =

@@ -329,6 +329,9 @@ fn facts(wire: wire::Facts, faults: &mut Faults) -> Facts {
     for (channel, opted_in) in wire.opted_in.unwrap_or_default() {
         facts.opted_in[channel] = Some(opted_in);
     }
+    for (channel, open) in wire.in_service_window.unwrap_or_default() {
+        facts.in_service_window[channel] = Some(open);
+    }
     for (channel, driver) in wire.drivers.unwrap_or_default() {
         facts.drivers[channel] = DriverHealth {
             configured: driver.configured.unwrap_or(true),

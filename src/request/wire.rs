@@ -136,6 +136,8 @@ pub struct Facts {
     /// Why an address must not be written to, by channel.
     pub suppressions: Option<BTreeMap<Channel, String>>,
     pub opted_in: Option<BTreeMap<Channel, bool>>,
+    /// Whether the person wrote within 24 hours, by channel whose drivers take free text only then.
+    pub in_service_window: Option<BTreeMap<Channel, bool>>,
     pub spend: Option<Spend>,
     pub sent_lately: Option<SentLately>,
     pub drivers: Option<BTreeMap<Channel, Driver>>,

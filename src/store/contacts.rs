@@ -5,7 +5,7 @@
 //! open the window in which WhatsApp takes free text.
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{
     CalledBack, Result, SqlStore,
@@ -25,8 +25,6 @@ use crate::domain::{
     receipt::InboundMessage,
 };
 
-/// How long WhatsApp takes free text after the person last wrote.
-const SERVICE_WINDOW: TimeDelta = TimeDelta::hours(24);
 /// The most that is kept of what a person wrote, in characters, and only where it is a proof.
 const PROOF_MAX: usize = 500;
 /// Attempts at one address that are looked through for the senders that a STOP is about.
@@ -110,8 +108,7 @@ impl Contacts for SqlStore {
         sender: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<bool> {
-        let mut reader = self.reader().await?;
-        Ok(wrote_lately(&mut reader.link(), tenant, channel, address.as_str(), sender, now).await?)
+        self.wrote_lately(tenant, channel, address, sender, now).await
     }
 
     async fn opt_ins(
@@ -162,27 +159,6 @@ impl Contacts for SqlStore {
         }
         Ok(found)
     }
-}
-
-/// Whether the person wrote to this sender (none, or one that hides its number: to any of the tenant's) lately.
-pub(super) async fn wrote_lately(
-    link: &mut Link<'_>,
-    tenant: &TenantId,
-    channel: Channel,
-    address: &str,
-    sender: Option<&str>,
-    now: DateTime<Utc>,
-) -> Result<bool, Fault> {
-    let sql = "SELECT sender FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3 \
-               AND last_inbound_at > $4";
-    let ours = sender.map(|s| sender_key(channel, s)).filter(|s| is_plain_sender(channel, s));
-    for row in link.rows(sql, values![address, channel, tenant, now - SERVICE_WINDOW]).await? {
-        let theirs = row.text(0)?;
-        if ours.as_ref().is_none_or(|ours| *ours == theirs) || !is_plain_sender(channel, &theirs) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 struct Hear {
@@ -274,7 +250,7 @@ impl Hear {
             opted_in,
         ];
         link.run(sql, values).await?;
-        link.notes().opt_in(&self.from.tenant, self.said.channel, &self.address);
+        link.notes().contact(&self.from.tenant, self.said.channel, &self.address);
         Ok(())
     }
 

@@ -56,6 +56,7 @@ mod remembered;
 mod reported;
 mod rows;
 mod schema;
+mod service_window;
 mod sqlite;
 mod steps;
 mod suppressions;
@@ -158,6 +159,8 @@ pub struct Claimed {
     pub pauses: Pauses,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
+    /// The channel that was chosen for it first: whose places it takes. None of what an old version accepted.
+    pub lane: Option<Channel>,
     /// What it is counted under.
     labels: Arc<counters::Labels>,
 }
@@ -226,6 +229,15 @@ pub enum Settled {
     IdTaken,
 }
 
+/// How many messages a worker has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Whatever their lanes.
+    Shared(u32),
+    /// On each lane; none is taken where it is 0.
+    Lanes(PerChannel<u32>),
+}
+
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Takes due messages, oldest first, at most `most`; one whose lease ran out before its intent is due again.
@@ -235,6 +247,14 @@ pub trait Queue: Send + Sync {
         now: DateTime<Utc>,
         lease_seconds: u32,
         most: u32,
+    ) -> Result<Vec<Claimed>>;
+    /// The same with what there is room for.
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease_seconds: u32,
+        room: Room,
     ) -> Result<Vec<Claimed>>;
     /// Opens an attempt: the fence, the suppressions, the limits and "no other open attempt" are checked in the same
     /// transaction. From here on a crash leaves the attempt unknown.
@@ -264,7 +284,8 @@ pub trait Queue: Send + Sync {
     async fn advance(&self, claimed: &Claimed, next: &Next, now: DateTime<Utc>) -> Result<()>;
     /// Attempts left open by a lease that ran out (or by an earlier life of this process, where `all_of` names
     /// the worker) become unknown, to be looked at again at `settle_at`; claims without an intent are given
-    /// back; a message that saw three such crashes is quarantined. Idempotency keys that ran out are forgotten.
+    /// back; a message that saw three such crashes in a row, each time alone in hand, is quarantined. Idempotency keys
+    /// that ran out are forgotten.
     async fn recover(
         &self,
         all_of: Option<&str>,

@@ -13,15 +13,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError,
+    Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Room, Settled, SqlStore, StoreError,
     attempts::{Advance, RecordIntent, RecordUnsent, Settle},
-    checksums, contacts,
+    checksums,
     counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
     jobs::Operation,
     operate,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, damaged, give_back, lapsed},
-    rows, webhooks,
+    rows, service_window, webhooks,
 };
 use crate::{
     domain::{
@@ -42,8 +42,19 @@ impl Queue for SqlStore {
         lease_seconds: u32,
         most: u32,
     ) -> Result<Vec<Claimed>> {
+        let room = Room::Shared(most);
+        self.claim_into(worker, now, lease_seconds, room).await
+    }
+
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease_seconds: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
         let lease_until = now + TimeDelta::seconds(lease_seconds.into());
-        let claim = Claim { worker: worker.to_owned(), now, lease_until, most };
+        let claim = Claim { worker: worker.to_owned(), now, lease_until, room };
         let taken = self.writer()?.run(claim).await?;
         if taken.is_empty() {
             return Ok(Vec::new());
@@ -96,9 +107,11 @@ impl Queue for SqlStore {
         settle_at: DateTime<Utc>,
     ) -> Result<Recovered> {
         let mut found = Recovered::default();
+        let mut starts = all_of.is_some();
         loop {
             let owner = all_of.map(str::to_owned);
-            let part = self.writer()?.run(Recover { owner, now, settle_at }).await?;
+            let part = self.writer()?.run(Recover { owner, starts, now, settle_at }).await?;
+            starts = false;
             found.unknown += part.unknown;
             found.given_back += part.given_back;
             found.quarantined += part.quarantined;
@@ -135,6 +148,7 @@ struct Taken {
     escalated: bool,
     accepted_at: DateTime<Utc>,
     deadline: Option<DateTime<Utc>>,
+    lane: Option<Channel>,
     labels: Labels,
 }
 
@@ -154,6 +168,7 @@ impl Taken {
             escalated: row.maybe_text(10)?.is_some(),
             accepted_at: rows::instant(row.int(11)?)?,
             deadline: rows::maybe_instant(row.maybe_int(12)?)?,
+            lane: Channel::parse(&row.text(19)?),
             labels: Labels {
                 tenant: row.text(13)?,
                 day: row.text(14)?,
@@ -170,7 +185,7 @@ struct Claim {
     worker: String,
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
-    most: u32,
+    room: Room,
 }
 
 /// Of two messages with one ordering key the older goes first, and the other not before it is at its end. What does not
@@ -191,20 +206,24 @@ fn claim_sql(which: &str, order: &str, locking: &str) -> String {
          WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'sending' END \
          WHERE id IN (SELECT id FROM picked) \
          RETURNING id, fence, lease_until, status, hop, attempts, waived, hop_attempts, polls, resend_used, \
-         escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant"
+         escalated_from, accepted_at, deadline, tenant, day, kind, template, campaign, variant, chosen"
     )
 }
 
-/// The statements by whether a suspect is taken alone, and by whether rows are locked.
-static CLAIMS: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
+/// The statements: for all that is due, for a suspect alone, for one lane; each by whether rows are locked.
+static CLAIMS: LazyLock<[[String; 2]; 3]> = LazyLock::new(|| {
     let locking = ["", "FOR UPDATE OF m SKIP LOCKED"];
     // The likeliest suspect first: what really ends its worker is found out at once, and what was only hit by chance
     // is done before the next chance.
     [
         locking.map(|locking| claim_sql("= 0", "", locking)),
         locking.map(|locking| claim_sql("> 0", "m.crashes DESC, ", locking)),
+        locking.map(|locking| claim_sql("= 0 AND m.chosen = $5", "", locking)),
     ]
 });
+const ALL_DUE: usize = 0;
+const ALONE: usize = 1;
+const OF_LANE: usize = 2;
 
 impl Operation for Claim {
     type Answer = Vec<Taken>;
@@ -220,15 +239,23 @@ impl Operation for Claim {
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Taken>, Fault> {
         let left = lapsed(link, None, self.now, "m.open_attempt IS NULL").await?;
         give_back(link, left, self.now).await?;
-        let (alone, most) = match self.suspects(link).await? {
-            Suspects::None => (false, self.most),
-            Suspects::Alone => (true, 1),
-            Suspects::Wait => return Ok(Vec::new()),
-        };
-        let sql = &CLAIMS[usize::from(alone)][usize::from(link.locks_rows())];
-        let values = values![self.now, self.worker.as_str(), self.lease_until, most];
+        let suspects = self.suspects(link).await?;
         failpoint::hit("claim.pre");
-        let found = link.rows(AssertSqlSafe(sql.as_str()), values).await?;
+        let found = match (suspects, &self.room) {
+            (Suspects::Wait, _) => return Ok(Vec::new()),
+            (Suspects::Alone, _) => self.take(link, ALONE, 1, None).await?,
+            (Suspects::None, Room::Shared(most)) => self.take(link, ALL_DUE, *most, None).await?,
+            (Suspects::None, Room::Lanes(rooms)) => {
+                // What was accepted by an old version has no lane.
+                let mut found = self
+                    .take(link, OF_LANE, rooms.iter().map(|(_, most)| *most).max().unwrap_or(0), Some(""))
+                    .await?;
+                for (lane, most) in rooms.iter().filter(|(_, most)| **most > 0) {
+                    found.extend(self.take(link, OF_LANE, *most, Some(lane.as_str())).await?);
+                }
+                found
+            }
+        };
         // Who was to be written to still is.
         link.notes().nobody();
         failpoint::hit("claim.locked");
@@ -324,7 +351,7 @@ async fn service_windows(
         }
         let (tenant, from) = (&claim.request.tenant, hop.from.as_deref());
         let window =
-            contacts::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
+            service_window::wrote_lately(link, tenant, hop.channel, hop.address.as_str(), from, now).await?;
         claim.in_service_window = window;
     }
     Ok(())
@@ -365,6 +392,7 @@ impl Taken {
             accepted_at: self.accepted_at,
             pauses: operate::Pauses::default(),
             last_attempt,
+            lane: self.lane,
             labels: Arc::new(self.labels),
         }
     }
@@ -405,6 +433,19 @@ enum Suspects {
 }
 
 impl Claim {
+    async fn take(
+        &self,
+        link: &mut Link<'_>,
+        which: usize,
+        most: u32,
+        lane: Option<&str>,
+    ) -> Result<Vec<Row>, Fault> {
+        let sql = &CLAIMS[which][usize::from(link.locks_rows())];
+        let mut values = values![self.now, self.worker.as_str(), self.lease_until, most];
+        values.extend(lane.map(Value::from));
+        link.rows(AssertSqlSafe(sql.as_str()), values).await
+    }
+
     async fn suspects(&self, link: &mut Link<'_>) -> Result<Suspects, Fault> {
         let due = "SELECT COUNT(*) FROM messages WHERE due_at <= $1 AND crashes > 0 \
                    AND status IN ('queued', 'held', 'retrying', 'unknown', 'sent', 'delivered')";

@@ -4,7 +4,7 @@
 //! leads to `unknown` (reliability.md section 5), and what ends its workers again and again is left to a person. Nothing
 //! is sent again here.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -19,7 +19,15 @@ use crate::domain::ids::MessageId;
 /// A message is left to a person once its count of crashes is this: after three crashes of a worker that had
 /// nothing else in hand. A crash in company counts once, as a suspicion: a daemon that is killed again and again
 /// must not set aside what merely waited its turn.
+///
+/// What kills whoever takes it up does so each time, and nothing else does. So a message with which two workers ended
+/// waits before its last trial, and a worker that ends meanwhile, with nothing alone in hand, clears it: workers end
+/// without it. Whoever kills a daemon by chance hits the same message three times, and never beside it, only by a miracle.
 const CRASHES_MAX: i64 = 4;
+/// How long a message waits before its last trial, in seconds.
+const LAST_TRIAL_SECONDS: i64 = 30;
+/// The count of a mere suspicion.
+const SUSPICION: i64 = 1;
 /// Claims older than this, in milliseconds, are no suspects when their worker ends: what kills, kills at once.
 pub(super) const SUSPECT_MS: i64 = 2_000;
 
@@ -31,11 +39,19 @@ pub(super) struct Lapsed {
     id: String,
     /// Its count of crashes, this one included.
     crashes: i64,
+    /// Its worker had nothing else fresh in hand.
+    alone: bool,
 }
 
 impl Lapsed {
     fn is_poison(&self) -> bool {
         self.crashes >= CRASHES_MAX
+    }
+
+    /// When it is due again, at the earliest.
+    fn not_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let waits = if self.crashes + 1 == CRASHES_MAX { LAST_TRIAL_SECONDS } else { 0 };
+        now + TimeDelta::seconds(waits)
     }
 
     fn message(&self) -> Result<MessageId, Fault> {
@@ -57,7 +73,8 @@ pub(super) async fn give_back(
              WHEN status IN ('unknown', 'sent', 'delivered') THEN status ELSE 'queued' END WHERE id = $1";
         let poison = lapsed.is_poison();
         link.notes().message(lapsed.message()?);
-        link.run(sql, values![lapsed.id.as_str(), now, lapsed.crashes, i64::from(poison)]).await?;
+        let due = lapsed.not_before(now);
+        link.run(sql, values![lapsed.id.as_str(), due, lapsed.crashes, i64::from(poison)]).await?;
         if poison {
             found.quarantined += 1;
             quarantine_event(link, &lapsed.id, now).await?;
@@ -93,10 +110,21 @@ pub(super) async fn lapsed(
     let found = link.rows(AssertSqlSafe(sql), values).await?;
     let read = |row: &Row| {
         let (before, in_company) = (row.int(1)?, row.int(2)? != 0);
-        let crashes = if in_company { before.max(1) } else { before.max(1) + 1 };
-        Ok(Lapsed { id: row.text(0)?, crashes })
+        let crashes = before.max(SUSPICION) + i64::from(!in_company);
+        Ok(Lapsed { id: row.text(0)?, crashes, alone: !in_company })
     };
     found.iter().map(read).collect()
+}
+
+/// The earlier life of a worker is over, and no suspect that it had alone in hand explains that: those that wait for
+/// their next trial had no part in it.
+async fn clear_suspects(link: &mut Link<'_>, worker: &str) -> Result<(), Fault> {
+    // What others have in hand may be what ended it, where they are no more.
+    let sql = "UPDATE messages SET crashes = $1 WHERE crashes > 0 AND crashes > $1 AND lease_until IS NULL \
+               AND due_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM messages o WHERE o.lease_until IS NOT NULL \
+               AND o.lease_owner <> $2 AND o.crashes > 0)";
+    link.run(sql, values![SUSPICION, worker]).await?;
+    Ok(())
 }
 
 async fn quarantine_event(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> Result<(), Fault> {
@@ -107,6 +135,8 @@ async fn quarantine_event(link: &mut Link<'_>, id: &str, now: DateTime<Utc>) -> 
 
 pub(super) struct Recover {
     pub(super) owner: Option<String>,
+    /// The first part of a recovery at a worker's start.
+    pub(super) starts: bool,
     pub(super) now: DateTime<Utc>,
     pub(super) settle_at: DateTime<Utc>,
 }
@@ -119,6 +149,11 @@ impl Operation for Recover {
         // Both are read before either is touched: who was in company is seen only then.
         let idle = lapsed(link, owner, self.now, "m.open_attempt IS NULL").await?;
         let open = lapsed(link, owner, self.now, "m.open_attempt IS NOT NULL").await?;
+        if let Some(worker) = owner.filter(|_| self.starts)
+            && !idle.iter().chain(&open).any(|lapsed| lapsed.alone)
+        {
+            clear_suspects(link, worker).await?;
+        }
         let mut found = give_back(link, idle, self.now).await?;
         for lapsed in open {
             let sql = "UPDATE attempts SET status = 'unknown', finished_at = $2 \
@@ -129,7 +164,8 @@ impl Operation for Recover {
                  status = CASE WHEN $4 = 1 THEN 'quarantined' ELSE 'unknown' END WHERE id = $1";
             let poison = lapsed.is_poison();
             link.notes().message(lapsed.message()?);
-            let values = values![lapsed.id.as_str(), self.settle_at, lapsed.crashes, i64::from(poison)];
+            let due = self.settle_at.max(lapsed.not_before(self.now));
+            let values = values![lapsed.id.as_str(), due, lapsed.crashes, i64::from(poison)];
             link.run(sql, values).await?;
             if poison {
                 found.quarantined += 1;

@@ -31,6 +31,10 @@ pub struct Asking<'a> {
     /// Whether what was sent lately counts (caps), and opt-ins on record.
     pub sent_lately: bool,
     pub opt_ins: bool,
+    /// Where drivers take free text only within 24 hours of the person's last message, with the sender.
+    pub windows: PerChannel<Option<Option<&'a str>>>,
+    /// When the message would go: then the window has to be open.
+    pub goes_at: DateTime<Utc>,
 }
 
 /// Everything that the store tells a decision, of somebody who refused nothing.
@@ -40,6 +44,7 @@ pub struct Remembered {
     pub history: PerChannel<Option<EngagementHistory>>,
     pub sent_lately: SentLately,
     pub opted_in: PerChannel<Option<bool>>,
+    pub in_service_window: PerChannel<Option<bool>>,
 }
 
 /// All that is asked for; none where a table has to be looked at for any of it.
@@ -53,7 +58,8 @@ pub(super) fn all(recall: &Recall, asked: &Asking<'_>) -> Option<Remembered> {
     let spend = spend(recall, asked)?;
     let (history, sent_lately) = person(recall, asked)?;
     let opted_in = if asked.opt_ins { opt_ins(recall, asked)? } else { PerChannel::default() };
-    Some(Remembered { spend, history, sent_lately, opted_in })
+    let in_service_window = windows(recall, asked)?;
+    Some(Remembered { spend, history, sent_lately, opted_in, in_service_window })
 }
 
 fn spend(recall: &Recall, asked: &Asking<'_>) -> Option<Spend> {
@@ -98,6 +104,16 @@ fn opt_ins(recall: &Recall, asked: &Asking<'_>) -> Option<PerChannel<Option<bool
         let Some(address) = address else { continue };
         let key = (asked.tenant.clone(), channel, (*address).to_owned());
         found[channel] = yes(recall.opt_in(&key))?.then_some(true);
+    }
+    Some(found)
+}
+
+fn windows(recall: &Recall, asked: &Asking<'_>) -> Option<PerChannel<Option<bool>>> {
+    let mut found = PerChannel::default();
+    for (channel, sender) in asked.windows.iter() {
+        let (Some(sender), Some(address)) = (sender, asked.addresses[channel]) else { continue };
+        let key = (asked.tenant.clone(), channel, address.to_owned());
+        found[channel] = Some(yes(recall.written(&key, |w| w.lately(channel, *sender, asked.goes_at)))?);
     }
     Some(found)
 }

@@ -20,6 +20,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005_operating.sql"),
     include_str!("migrations/0006_tracking.sql"),
     include_str!("migrations/0007_checksums.sql"),
+    include_str!("migrations/0008_lanes.sql"),
 ];
 
 /// The version that this program reads and writes.

@@ -337,7 +337,7 @@ impl Operation for RecordOptIn {
             reference: None,
         };
         entry.write(link).await?;
-        link.notes().opt_in(&self.tenant, self.channel, &self.address);
+        link.notes().contact(&self.tenant, self.channel, &self.address);
         let Some(source) = self.source.as_deref() else {
             let sql = "UPDATE contacts SET opted_in_at = NULL, opted_in_source = NULL \
                        WHERE address = $1 AND channel = $2 AND tenant = $3";
@@ -359,7 +359,7 @@ async fn forget_contact(
     channel: Channel,
     address: &str,
 ) -> Result<(), Fault> {
-    link.notes().opt_in(tenant, channel, address);
+    link.notes().contact(tenant, channel, address);
     for sql in [
         "DELETE FROM contacts WHERE address = $1 AND channel = $2 AND tenant = $3",
         // The row stays, so that a replay is known for one; whom it is of does not.

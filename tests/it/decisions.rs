@@ -394,6 +394,13 @@ fn every_gate_names_itself() {
         ),
         (
             "",
+            json!({"facts": {"inServiceWindow": {"whatsapp": false}}}),
+            Channel::WhatsApp,
+            Gate::ServiceWindow,
+            "whatsapp then takes approved templates only",
+        ),
+        (
+            "",
             json!({"content": {"body": "a".repeat(450)}}),
             Channel::Sms,
             Gate::Cost,

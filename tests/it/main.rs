@@ -12,6 +12,7 @@ mod flips;
 mod points;
 mod public;
 mod sandbox;
+mod service_window;
 mod static_check;
 
 mod policy_tests;

@@ -16,7 +16,7 @@ mod numbers;
 mod operating;
 mod recall;
 mod recovery;
-mod returns;
+pub mod returns;
 mod settling;
 mod upkeep;
 mod webhooks;

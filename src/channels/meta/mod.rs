@@ -256,6 +256,10 @@ impl Driver for Meta {
         self.endpoint.answer_seconds()
     }
 
+    fn enforces_service_window(&self) -> bool {
+        !self.free_text_anytime
+    }
+
     fn callbacks(&self) -> Option<&dyn Callbacks> {
         self.webhooks.as_ref().map(|webhooks| webhooks as &dyn Callbacks)
     }

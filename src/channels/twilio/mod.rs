@@ -98,6 +98,10 @@ impl Driver for Twilio {
         &self.account.credential
     }
 
+    fn enforces_service_window(&self) -> bool {
+        self.kind == Kind::WhatsApp && !self.settings.free_text_anytime
+    }
+
     fn services_of(&self, number: &str) -> Vec<String> {
         let channel = self.kind.channel();
         let wanted = sender_key(channel, number);

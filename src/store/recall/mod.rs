@@ -6,7 +6,7 @@
 //!
 //! * Who never refused, who never was written to and which keys were never used is known by filters that only grow
 //!   (`filter`).
-//! * What was sent to a person, money, rates and opt-ins are kept by key, bounded, and exact (`kept`).
+//! * What was sent to a person, money, rates, opt-ins and when people last wrote are kept by key, bounded, and exact (`kept`).
 //! * What another program writes beside the daemon (`orchestrator keys`, somebody's SQL) is noticed with the next commit,
 //!   within seconds, and everything is read anew.
 
@@ -38,17 +38,19 @@ use super::{
     database::{Fault, Link, values},
     queue::of_ids,
     refusals, rows,
+    service_window::Written,
 };
 use crate::domain::{
     channel::Channel,
     ids::{MessageId, TenantId},
 };
 
-/// Bounds, in about 64 bytes each: what was sent to people, months of money, tenants' rates, opt-ins.
+/// Bounds, in about 64 bytes each: what was sent to people, months of money, tenants' rates, opt-ins, when people wrote.
 const PEOPLE_ROOM: usize = 1 << 18;
 const MONEY_ROOM: usize = 1 << 18;
 const RATES_ROOM: usize = 1 << 17;
 const OPT_INS_ROOM: usize = 1 << 17;
+const WRITTEN_ROOM: usize = 1 << 17;
 /// Members that a filter has room for at least, and at most: 256 KiB to 16 MiB.
 const FILTER_ROOM: (u64, u64) = (1 << 18, 1 << 24);
 
@@ -67,6 +69,7 @@ pub(super) struct Recall {
     money: Kept<(TenantId, YearMonth), Month>,
     rates: Kept<TenantId, Rates>,
     opt_ins: Kept<(TenantId, Channel, String), bool>,
+    written: Kept<(TenantId, Channel, String), Written>,
     /// Off for good once a commit failed: the process stops then.
     trusted: AtomicBool,
 }
@@ -97,6 +100,7 @@ impl Recall {
             money: Kept::new(MONEY_ROOM),
             rates: Kept::new(RATES_ROOM),
             opt_ins: Kept::new(OPT_INS_ROOM),
+            written: Kept::new(WRITTEN_ROOM),
             trusted: AtomicBool::new(true),
         }
     }
@@ -170,6 +174,20 @@ impl Recall {
         self.opt_ins.put(key, yes, 2, ticket.0);
     }
 
+    /// When a person last wrote to the tenant's senders.
+    pub(super) fn written<R>(
+        &self,
+        key: &(TenantId, Channel, String),
+        with: impl Fn(&Written) -> R,
+    ) -> Known<R> {
+        self.if_trusted(|| known(self.written.ask(key, |written| Some(with(written)))))
+    }
+
+    pub(super) fn keep_written(&self, key: (TenantId, Channel, String), written: Written, ticket: Ticket) {
+        let weight = 2 + written.weight();
+        self.written.put(key, written, weight, ticket.0);
+    }
+
     /// What is about to be committed.
     pub(super) fn before(&self, notes: &Notes) {
         for (channel, address) in &notes.refused {
@@ -190,7 +208,10 @@ impl Recall {
             months(sums.keys()).for_each(|month| self.money.begin(&(tenant.clone(), month)));
         }
         notes.rated.keys().for_each(|tenant| self.rates.begin(tenant));
-        notes.opt_ins.iter().for_each(|key| self.opt_ins.begin(key));
+        for key in &notes.contacts {
+            self.opt_ins.begin(key);
+            self.written.begin(key);
+        }
     }
 
     /// It is committed: nobody who asks from now on is told what was before.
@@ -213,8 +234,9 @@ impl Recall {
                 true
             });
         }
-        for key in &notes.opt_ins {
+        for key in &notes.contacts {
             self.opt_ins.end(key, |_| false);
+            self.written.end(key, |_| false);
         }
     }
 
@@ -225,7 +247,10 @@ impl Recall {
             months(sums.keys()).for_each(|month| self.money.end(&(tenant.clone(), month), |_| false));
         }
         notes.rated.keys().for_each(|tenant| self.rates.end(tenant, |_| false));
-        notes.opt_ins.iter().for_each(|key| self.opt_ins.end(key, |_| false));
+        for key in &notes.contacts {
+            self.opt_ins.end(key, |_| false);
+            self.written.end(key, |_| false);
+        }
         if notes.salt.is_some() {
             // The salt that is known here is in no table, and the next one would be another.
             self.distrust();
@@ -241,6 +266,7 @@ impl Recall {
         self.money.clear();
         self.rates.clear();
         self.opt_ins.clear();
+        self.written.clear();
     }
 
     /// Nobody knows what was committed: nothing that is kept is worth anything.

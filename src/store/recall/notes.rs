@@ -17,7 +17,7 @@ const PEOPLE: u8 = 1;
 const REFUSALS: u8 = 2;
 const MONEY: u8 = 4;
 const RATES: u8 = 8;
-const OPT_INS: u8 = 16;
+const CONTACTS: u8 = 16;
 const KEYS: u8 = 32;
 
 /// A change of what a tenant spent.
@@ -50,7 +50,7 @@ pub(in crate::store) struct Notes {
     /// Of that, what is not in its table yet.
     unwritten: BTreeMap<(TenantId, Spent), i64>,
     pub(super) rated: BTreeMap<TenantId, BTreeMap<Rated, (i64, i64)>>,
-    pub(super) opt_ins: HashSet<(TenantId, Channel, String)>,
+    pub(super) contacts: HashSet<(TenantId, Channel, String)>,
     owed: u8,
     paid: u8,
 }
@@ -136,9 +136,10 @@ impl Notes {
         each.map(|(tenant, (row, by))| (tenant.clone(), row.channel, row.month.clone(), *by)).collect()
     }
 
-    pub(in crate::store) fn opt_in(&mut self, tenant: &TenantId, channel: Channel, address: &str) {
-        self.paid |= OPT_INS;
-        self.opt_ins.insert((tenant.clone(), channel, address.to_owned()));
+    /// What is known of this person's writing to the tenant changes: an opt-in, a message.
+    pub(in crate::store) fn contact(&mut self, tenant: &TenantId, channel: Channel, address: &str) {
+        self.paid |= CONTACTS;
+        self.contacts.insert((tenant.clone(), channel, address.to_owned()));
     }
 
     /// A statement changed that many rows: what it owes is to be noted before the operation ends.
@@ -189,8 +190,9 @@ fn owed(sql: &str) -> u8 {
     if writes("engagement_rates") {
         owed |= RATES;
     }
+    // What is forgotten by its age is older than anything that is asked for.
     if writes("contacts") && !sql.contains("opted_in_at IS NULL") {
-        owed |= OPT_INS;
+        owed |= CONTACTS;
     }
     owed
 }
@@ -212,7 +214,7 @@ mod tests {
             ("INSERT INTO spend (tenant) VALUES ($1)", MONEY),
             ("INSERT INTO engagement (message_id) VALUES ($1)", 0),
             ("INSERT INTO engagement_rates (tenant) VALUES ($1)", RATES),
-            ("UPDATE contacts SET opted_in_at = NULL", OPT_INS),
+            ("UPDATE contacts SET opted_in_at = NULL", CONTACTS),
             ("SELECT status FROM messages WHERE id = $1", 0),
         ] {
             assert_eq!(owed(sql), kinds, "{sql}");

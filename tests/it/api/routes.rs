@@ -105,6 +105,8 @@ async fn metrics_count_and_name_nobody() {
         "orchestrator_http_requests_total{method=\"POST\",path=\"/v1/messages\",status=\"200\"} 1",
         "orchestrator_http_requests_total{method=\"GET\",path=\"/v1/messages/{id}\",status=\"200\"} 1",
         "orchestrator_policy_tenants_rejected 0",
+        // The shipped scripts', and those of every other test in this process.
+        "orchestrator_scripts_differing_total 0",
     ] {
         assert!(metrics.text.lines().any(|l| l == line), "{line}\n{}", metrics.text);
     }

@@ -1,6 +1,7 @@
 //! Messages from the queue to their end: the worker with the real store, a clock set by hand, and a driver that
 //! does what it is told. Each test ends with the store's auditor.
 
+mod lanes;
 mod later;
 mod loops;
 mod money;
@@ -8,6 +9,7 @@ mod pauses;
 mod receiver;
 mod returns;
 mod scripted;
+mod service_window;
 
 use std::sync::Arc;
 

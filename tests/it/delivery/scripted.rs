@@ -16,7 +16,7 @@ use channel_orchestrator::{
         delivery::{AttemptError, ErrorClass, Next, Outcome},
         ids::AttemptId,
     },
-    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Settled, SqlStore, StoreError},
+    store::{Claimed, Intent, IntentRecord, Queue, Recovered, Result, Room, Settled, SqlStore, StoreError},
 };
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore};
@@ -56,6 +56,7 @@ pub struct Scripted {
     /// Rung when an attempt reaches a step that hangs or waits.
     pub reached: Arc<Notify>,
     pub send_timeout: u32,
+    pub enforces_window: bool,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -74,7 +75,20 @@ impl Scripted {
             sent: Arc::default(),
             reached: Arc::default(),
             send_timeout: 30,
+            enforces_window: false,
         })
+    }
+
+    /// The same, taking free text only soon after the person wrote.
+    pub fn windowed(name: &str) -> Arc<Self> {
+        let mut driver = Self::new(name, []);
+        Arc::get_mut(&mut driver).unwrap().enforces_window = true;
+        driver
+    }
+
+    /// What it does next.
+    pub fn then(&self, script: impl IntoIterator<Item = Do>) {
+        self.script.lock().unwrap().extend(script);
     }
 
     pub fn sent(&self) -> Vec<(Channel, u16)> {
@@ -128,6 +142,10 @@ impl Driver for Scripted {
         let attempt = (outbound.channel, outbound.attempt_number);
         let name = format!("T-{}", outbound.attempt);
         Ok(Box::new(Last { told, sent, reached, attempt, name }))
+    }
+
+    fn enforces_service_window(&self) -> bool {
+        self.enforces_window
     }
 
     async fn look_up(&self, attempt: &LookUp) -> Found {
@@ -186,6 +204,16 @@ pub struct Flaky {
 impl Queue for Flaky {
     async fn claim(&self, worker: &str, now: DateTime<Utc>, lease: u32, most: u32) -> Result<Vec<Claimed>> {
         self.store.claim(worker, now, lease, most).await
+    }
+
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
+        self.store.claim_into(worker, now, lease, room).await
     }
 
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {

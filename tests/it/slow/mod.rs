@@ -1,7 +1,7 @@
 //! The slow tier: the built daemon as its operator meets it, killed and started again; and whatever takes thousands of
 //! messages, callbacks or connections.
 
-mod bench;
+pub mod bench;
 mod bits;
 mod disk;
 mod flood;

@@ -14,15 +14,20 @@ use channel_orchestrator::{
         ids::{MessageId, RecipientId},
         message::{MessageKind, Origin},
         money::MicroEuros,
-        receipt::EngagementEvent,
+        receipt::{EngagementEvent, InboundMessage},
     },
     store::{
-        Access, Act, Acts, By, Caps, Contacts, Engagement, Erasures, Intake, Knowledge, OpenOptions, Queue,
-        Records, SqlStore, SuppressionKey, Suppressions, open,
+        Access, Act, Acts, Asking, By, Caps, Contacts, Engagement, Erasures, Intake, Knowledge, OpenOptions,
+        Queue, Records, Remembered, SqlStore, SuppressionKey, Suppressions, open,
     },
 };
 
-use super::fixture::{Base, SMS_COST, accepted, at, begin, claim_one, intent, message, tenant};
+use super::{
+    fixture::{Base, SMS_COST, accepted, at, begin, claim_one, intent, message, tenant},
+    returns::from,
+};
+
+const OURS: &str = "+33700000000";
 
 fn person(n: usize) -> RecipientId {
     RecipientId::parse(&format!("p-{n}")).unwrap()
@@ -54,8 +59,57 @@ async fn facts(store: &SqlStore, people: usize, seconds: i64) -> Vec<String> {
         }
         all.push(format!("{:?}", store.history(&tenant(), &person(n), now).await.unwrap()));
         all.push(format!("{:?}", store.opt_ins(&tenant(), &addresses).await.unwrap()));
+        for sender in [None, Some(OURS), Some("+33799999999")] {
+            let open =
+                store.in_service_window(&tenant(), Channel::Sms, &phone(n), sender, now).await.unwrap();
+            all.push(format!("{open}"));
+        }
     }
     all
+}
+
+/// What is answered at once, out of memory, is what each question is answered by itself. How often it was at all.
+async fn at_once(store: &SqlStore, people: usize, seconds: i64) -> usize {
+    let (now, tenant, mut answered) = (at(seconds), tenant(), 0);
+    let senders = PerChannel { sms: Some("AGENCE".to_owned()), ..PerChannel::default() };
+    for (n, origin) in (0..people).flat_map(|n| [(n, Origin::Api), (n, Origin::Public)]) {
+        let (recipient, kind) = (person(n), Some(MessageKind::Marketing));
+        let addresses = PerChannel { sms: Some(phone(n)), ..PerChannel::default() };
+        for sender in [None, Some(OURS)] {
+            let asked = Asking {
+                tenant: &tenant,
+                recipient: &recipient,
+                addresses: PerChannel::from_fn(|channel| addresses[channel].as_ref().map(Address::as_str)),
+                kind,
+                origin,
+                at: now,
+                day: now.date_naive(),
+                sent_lately: true,
+                opt_ins: true,
+                windows: PerChannel { sms: Some(sender), ..PerChannel::default() },
+                goes_at: now,
+            };
+            let Some(told) = store.remembered(&asked) else { continue };
+            let known =
+                store.known_facts(&tenant, &addresses, &senders, origin, now.date_naive()).await.unwrap();
+            assert!(known.suppressed.iter().all(|(_, refused)| refused.is_none()), "{n}: {known:?}");
+            let apart = Remembered {
+                spend: known.spend,
+                history: store.history(&tenant, &recipient, now).await.unwrap(),
+                sent_lately: store.sent_lately(&tenant, &recipient, kind, now).await.unwrap(),
+                opted_in: store.opt_ins(&tenant, &addresses).await.unwrap(),
+                in_service_window: PerChannel {
+                    sms: Some(
+                        store.in_service_window(&tenant, Channel::Sms, &phone(n), sender, now).await.unwrap(),
+                    ),
+                    ..PerChannel::default()
+                },
+            };
+            assert_eq!(told, apart, "{n} {origin:?} {sender:?}");
+            answered += 1;
+        }
+    }
+    answered
 }
 
 /// A few numbers that are the same in every run.
@@ -75,7 +129,7 @@ async fn one(store: &SqlStore, dice: &mut Dice, now: i64, known: &mut Vec<Messag
     let n = dice.below(PEOPLE);
     let by = By { who: "a test".into(), why: "to see".into() };
     let any = |dice: &mut Dice, known: &[MessageId]| known.get(dice.below(known.len().max(1))).copied();
-    match dice.below(10) {
+    match dice.below(12) {
         0..=2 => {
             let mut new = message();
             new.request.recipient = person(n);
@@ -113,6 +167,19 @@ async fn one(store: &SqlStore, dice: &mut Dice, now: i64, known: &mut Vec<Messag
             let Some(id) = any(dice, known) else { return };
             let act = [Act::Resend, Act::MarkSent, Act::MarkFailed, Act::Cancel][dice.below(4)];
             store.act(None, id, act, &by, at(now)).await.unwrap();
+        }
+        9 | 10 => {
+            let said = InboundMessage {
+                channel: Channel::Sms,
+                provider_message_id: format!("in-{now}"),
+                from: phone(n).as_str().into(),
+                to: [OURS, "AGENCE", "+33799999999"][dice.below(3)].into(),
+                text: ["Bonjour", "STOP", "START"][dice.below(3)].into(),
+                // Some are told late.
+                at: [None, Some(at(now - 50_000))][dice.below(2)],
+                answers: None,
+            };
+            store.hear(&from(None), &said, at(now)).await.unwrap();
         }
         _ if dice.below(2) == 0 => {
             store.record_opt_in(&tenant(), Channel::Sms, &phone(n), "on paper", at(now)).await.unwrap();
@@ -159,6 +226,7 @@ async fn settle_what_is_due(store: &SqlStore, dice: &mut Dice, now: i64) {
 /// A store that reads the tables each time is asked the same: it opens the file to read only, and keeps nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_says_what_the_tables_say_after_any_series_of_operations() {
+    let mut together = 0;
     for seed in 0..6 {
         let base = Base::sqlite();
         let mut store = base.open().await;
@@ -171,6 +239,8 @@ async fn memory_says_what_the_tables_say_after_any_series_of_operations() {
             one(&store, &mut dice, now, &mut known).await;
             let (kept, stored) = (facts(&store, PEOPLE, now).await, facts(&tables, PEOPLE, now).await);
             assert_eq!(kept, stored, "seed {seed}, step {step}");
+            together += at_once(&store, PEOPLE, now).await;
+            assert_eq!(at_once(&tables, PEOPLE, now).await, 0, "who keeps nothing asks the tables");
             if dice.below(20) == 0 {
                 store.close().await;
                 store = base.open().await;
@@ -179,6 +249,7 @@ async fn memory_says_what_the_tables_say_after_any_series_of_operations() {
         store.close().await;
         tables.close().await;
     }
+    assert!(together > 1_000, "memory had everything only {together} times");
 }
 
 /// A person who is erased is nobody afterwards, and who is asked of a time long gone is read from the tables.

@@ -60,18 +60,85 @@ async fn three_crashes_quarantine_and_others_flow(base: &Base) {
     let store = base.open().await;
     let poison = message();
     store.accept(poison.clone()).await.unwrap();
-    for crash in 0..3 {
-        let claimed = store.claim("w", at(crash), 60, 10).await.unwrap();
-        assert_eq!(claimed.len(), 1, "crash {crash}");
+    // Before its last trial it waits, and others flow meanwhile.
+    for crash in [0, 1, 31] {
+        assert_eq!(claim_one(&store, "w", at(crash)).await.id, poison.id);
         let found = store.recover(Some("w"), at(crash), at(300)).await.unwrap();
-        let last = crash == 2;
-        assert_eq!((found.given_back, found.quarantined), (u64::from(!last), u64::from(last)));
+        let last = crash == 31;
+        assert_eq!((found.given_back, found.quarantined), (u64::from(!last), u64::from(last)), "{crash}");
+        if crash > 0 {
+            let other = message();
+            store.accept(other.clone()).await.unwrap();
+            let claimed = claim_one(&store, "w", at(crash + 29)).await;
+            assert_eq!(claimed.id, other.id);
+            store.advance(&claimed, &done(), at(crash + 29)).await.unwrap();
+        }
     }
     let kept = store.message(&tenant(), poison.id).await.unwrap().unwrap();
     assert_eq!((kept.status, kept.due_at), (Status::Quarantined, None));
     assert_eq!(kept.timeline.last().unwrap().event, "quarantined");
-    store.accept(message()).await.unwrap();
-    assert_ne!(claim_one(&store, "w", at(10)).await.id, poison.id);
+    store.close().await;
+}
+
+fn done() -> Next {
+    Next::End { status: Status::Failed, reason: "it is over".into() }
+}
+
+/// Kills hit the message while it is alone in hand, twice in a row, again and again; but the daemon dies without it as
+/// well, with nothing in hand or with others in company.
+async fn an_innocent_message_is_never_set_aside_by_kills_of_the_daemon(base: &Base) {
+    let store = base.open().await;
+    let innocent = message();
+    store.accept(innocent.clone()).await.unwrap();
+    let kill = async |now| {
+        let found = store.recover(Some("w"), at(now), at(9_000)).await.unwrap();
+        assert_eq!(found.quarantined, 0, "at {now}");
+    };
+    for round in 0..20 {
+        let mut now = round * 100;
+        for _ in 0..2 {
+            now += 1;
+            assert_eq!(claim_one(&store, "w", at(now)).await.id, innocent.id, "{round}");
+            kill(now).await;
+        }
+        now += 5;
+        let beside = 2 * (round % 2) as usize;
+        for _ in 0..beside {
+            store.accept(message()).await.unwrap();
+        }
+        let others = store.claim("w", at(now), 60, 10).await.unwrap();
+        assert_eq!(others.len(), beside);
+        assert!(others.iter().all(|claimed| claimed.id != innocent.id));
+        kill(now).await;
+        for _ in 0..beside {
+            let claimed = claim_one(&store, "w", at(now)).await;
+            assert_ne!(claimed.id, innocent.id);
+            store.advance(&claimed, &done(), at(now)).await.unwrap();
+        }
+    }
+    let claimed = claim_one(&store, "w", at(5_000)).await;
+    assert_eq!(claimed.id, innocent.id);
+    let attempt = begin(&store, &claimed, at(5_000)).await;
+    store.settle(&claimed, attempt, &accepted(), &Next::Sent, at(5_001)).await.unwrap();
+    store.close().await;
+}
+
+/// Those who kill do not clear each other.
+async fn two_that_kill_whoever_takes_them_up_are_both_set_aside(base: &Base) {
+    let store = base.open().await;
+    for _ in 0..2 {
+        store.accept(message()).await.unwrap();
+    }
+    let (mut now, mut deaths, mut quarantined) = (0, 0, 0);
+    while quarantined < 2 {
+        now += 1;
+        assert!(now < 300, "{deaths} deaths and only {quarantined} set aside");
+        if !store.claim("w", at(now), 60, 10).await.unwrap().is_empty() {
+            deaths += 1;
+            quarantined += store.recover(Some("w"), at(now), at(9_000)).await.unwrap().quarantined;
+        }
+    }
+    assert_eq!(deaths, 7, "one in company, three of each alone");
     store.close().await;
 }
 
@@ -259,6 +326,8 @@ super::on_both!(
     an_open_attempt_becomes_unknown_and_is_looked_at_later,
     a_worker_that_starts_again_takes_up_its_own,
     three_crashes_quarantine_and_others_flow,
+    an_innocent_message_is_never_set_aside_by_kills_of_the_daemon,
+    two_that_kill_whoever_takes_them_up_are_both_set_aside,
     what_waited_in_company_is_tried_alone_and_not_set_aside,
     a_settled_attempt_forgives_earlier_crashes,
     a_hundred_crashes_are_recovered_at_once,

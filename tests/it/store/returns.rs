@@ -266,13 +266,13 @@ async fn what_three_crashes_set_aside_was_sent_after_all(base: &Base) {
         let new = unescalated();
         let id = new.id;
         store.accept(new).await.unwrap();
-        for crash in 0..2 {
+        for crash in [0, 1] {
             claim_one(&store, "w", at(crash)).await;
             store.recover(Some("w"), at(crash), at(300)).await.unwrap();
         }
-        let claimed = claim_one(&store, "w", at(2)).await;
-        let attempt = begin(&store, &claimed, at(2)).await;
-        assert_eq!(store.recover(Some("w"), at(3), at(300)).await.unwrap().quarantined, 1);
+        let claimed = claim_one(&store, "w", at(40)).await;
+        let attempt = begin(&store, &claimed, at(40)).await;
+        assert_eq!(store.recover(Some("w"), at(41), at(300)).await.unwrap().quarantined, 1);
         assert_eq!(record(&store, id).await.status, Status::Quarantined);
         let reference = format!("SM-{kind:?}");
         if kind == ReceiptKind::Delivered {

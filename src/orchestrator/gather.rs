@@ -1,6 +1,6 @@
-//! Gathering what a decision is told beside its request: out of memory where that has all of it, else from the store.
+//! What a decision may know beyond its request: the store's facts about person and tenant, and the drivers' health.
 //!
-//! It reads and decides nothing of it: what a refusal, a sum or a driver that is down means is `decide`'s affair.
+//! Out of memory where that has all of it, else from the store. Read once, for one instant; what no policy, channel or driver asks for is not read at all. Nothing is judged here.
 
 use std::cell::LazyCell;
 
@@ -10,28 +10,29 @@ use super::Orchestrator;
 use crate::{
     domain::{
         address::{Address, Contact},
-        channel::PerChannel,
+        channel::{Channel, PerChannel},
         facts::{DriverHealth, Facts, SentLately},
         ids::{RecipientId, TenantId},
         message::{MessageKind, MessageRequest, Origin},
     },
-    policy::bundle::Bundle,
+    policy::{bundle::Bundle, settings::TenantPolicy},
     store::{Asking, KnownFacts, Remembered, StoreError},
 };
 
 /// Whom facts are read about.
 #[derive(Clone, Copy)]
 pub(super) struct About<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) recipient: &'a RecipientId,
-    pub(super) kind: Option<MessageKind>,
-    pub(super) origin: Origin,
+    pub tenant: &'a TenantId,
+    pub recipient: &'a RecipientId,
+    pub kind: Option<MessageKind>,
+    pub origin: Origin,
+    pub send_at: Option<DateTime<Utc>>,
 }
 
 impl<'a> About<'a> {
-    pub(super) fn of(request: &'a MessageRequest) -> Self {
-        let MessageRequest { tenant, recipient, kind, origin, .. } = request;
-        Self { tenant, recipient, kind: *kind, origin: *origin }
+    pub fn of(request: &'a MessageRequest) -> Self {
+        let MessageRequest { tenant, recipient, kind, origin, send_at, .. } = request;
+        Self { tenant, recipient, kind: *kind, origin: *origin, send_at: *send_at }
     }
 }
 
@@ -61,9 +62,10 @@ impl Orchestrator {
             true => self.store.opt_ins(about.tenant, &addresses).await?,
             false => PerChannel::default(),
         };
+        let in_service_window = self.service_windows(policy, about, &addresses, at).await?;
         let drivers = self.driver_health(bundle);
         let KnownFacts { suppressed, spend } = known;
-        Ok(Facts { history, suppressed, opted_in, spend, sent_lately, drivers })
+        Ok(Facts { history, suppressed, opted_in, in_service_window, spend, sent_lately, drivers })
     }
 
     /// The same out of memory, at once; none where the store has to look at a table.
@@ -85,10 +87,17 @@ impl Orchestrator {
             day: at.with_timezone(&policy.time_zone).date_naive(),
             sent_lately: policy.caps.binds(about.kind),
             opt_ins: policy.consent.opt_in_recorded,
+            windows: PerChannel::from_fn(|channel| {
+                let terms = &policy.channels[channel];
+                let enforced = self.drivers.enforce_service_window(channel, &terms.drivers);
+                enforced.then_some(terms.from.as_deref())
+            }),
+            goes_at: about.send_at.map_or(at, |send_at| send_at.max(at)),
         };
-        let Remembered { spend, history, sent_lately, opted_in } = self.store.remembered(&asked)?;
+        let Remembered { spend, history, sent_lately, opted_in, in_service_window } =
+            self.store.remembered(&asked)?;
         let (suppressed, drivers) = (PerChannel::default(), self.driver_health(bundle));
-        Some(Facts { history, suppressed, opted_in, spend, sent_lately, drivers })
+        Some(Facts { history, suppressed, opted_in, in_service_window, spend, sent_lately, drivers })
     }
 
     /// Which channels have a driver that can send now.
@@ -109,5 +118,47 @@ impl Orchestrator {
             let down = down.or_else(|| self.drivers.paused(channel, named, from, *now));
             DriverHealth { configured, healthy: configured && down.is_none(), detail: missing.or(down) }
         })
+    }
+
+    /// Where drivers take free text only within 24 hours of the person's last message: whether that will be so when the
+    /// message goes.
+    async fn service_windows(
+        &self,
+        policy: &TenantPolicy,
+        about: About<'_>,
+        addresses: &PerChannel<Option<Address>>,
+        at: DateTime<Utc>,
+    ) -> Result<PerChannel<Option<bool>>, StoreError> {
+        let mut found = PerChannel::default();
+        let goes_at = about.send_at.map_or(at, |send_at| send_at.max(at));
+        for (channel, address) in addresses.iter() {
+            let terms = &policy.channels[channel];
+            let Some(address) = address else { continue };
+            if self.drivers.enforce_service_window(channel, &terms.drivers) {
+                let from = terms.from.as_deref();
+                let open =
+                    self.store.in_service_window(about.tenant, channel, address, from, goes_at).await?;
+                found[channel] = Some(open);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The facts as they were without operators' pauses; none where there is no pause. A pause makes way for other
+    /// channels, and where there is none, the message waits for its end.
+    pub(super) fn without_pauses(&self, bundle: &Bundle, facts: &Facts) -> Option<Facts> {
+        let (policy, now) = (bundle.policy(), self.clock.now());
+        let mut lenient = facts.clone();
+        let mut any = false;
+        for channel in Channel::ALL {
+            let terms = &policy.channels[channel];
+            let (named, from) = (&terms.drivers, terms.from.as_deref());
+            let paused = self.drivers.paused(channel, named, from, now);
+            if paused.is_some() && self.drivers.down(channel, named, from, now).is_none() {
+                any = true;
+                lenient.drivers[channel] = DriverHealth { configured: true, healthy: true, detail: None };
+            }
+        }
+        any.then_some(lenient)
     }
 }
