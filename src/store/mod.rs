@@ -32,6 +32,7 @@ mod connect;
 mod contacts;
 mod counters;
 mod database;
+mod decisions;
 mod engagement;
 mod erasure;
 mod evidence;
