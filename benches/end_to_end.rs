@@ -1,7 +1,7 @@
 //! From acceptance to settlement on the sandbox, every promise on: messages a second, how long each took, and what a
 //! message costs beside few and many stored ones (performance.md G6, and the flat part of G8).
 //!
-//!     cargo bench --bench end_to_end [-- MESSAGES]
+//!     cargo bench --bench end_to_end [-- --quick | MESSAGES]
 //!
 //! One process: requests are parsed, decided, kept and acknowledged after their commit; the daemon's worker claims
 //! them, records the intent, has the sandbox write its file, and settles. `accept` lets the worker sleep, so that the
@@ -41,19 +41,28 @@ use channel_orchestrator::{
     },
 };
 use chrono::{DateTime, Utc};
+use load::figure;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+mod broadcast;
+#[allow(dead_code, reason = "shared with other benches")]
+mod load;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../tests/it/store/messages.rs"]
 mod messages;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../tests/it/support/mod.rs"]
+mod support;
 
 /// Callers at once, and messages on their way at most.
 const CALLERS: usize = 256;
 const ON_THEIR_WAY: usize = 4096;
 /// Messages stored before the measurement begins.
 const STORED: [usize; 3] = [0, 1_000, 100_000];
+const STORED_QUICK: [usize; 2] = [0, 10_000];
 const MESSAGES: usize = 20_000;
+const MESSAGES_QUICK: usize = 4_000;
 
 /// A Friday afternoon in Paris, going on from there: no quiet hours, and real differences.
 struct Afternoon(Instant);
@@ -145,14 +154,15 @@ struct House {
     orchestrator: Arc<Orchestrator>,
     watched: Arc<Watched>,
     store: Arc<SqlStore>,
-    _folder: tempfile::TempDir,
 }
+
+/// Every folder so far, to be removed at the end: ext4 looks long for a free inode where many files were removed lately,
+/// which would be told of the next measurement.
+static FOLDERS: Mutex<Vec<tempfile::TempDir>> = Mutex::new(Vec::new());
 
 impl House {
     async fn open(stored: usize) -> Self {
-        let base =
-            std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Into::into);
-        let folder = tempfile::tempdir_in(base).expect("a folder to write to");
+        let folder = folder();
         let policies = folder.path().join("policies");
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("policies"), &policies);
         fs::remove_dir_all(policies.join("tests")).ok();
@@ -188,7 +198,8 @@ impl House {
             clock,
             bell: Arc::new(Bell::default()),
         });
-        Self { orchestrator, watched, store, _folder: folder }
+        FOLDERS.lock().expect("whole").push(folder);
+        Self { orchestrator, watched, store }
     }
 
     fn worker(&self) -> Worker {
@@ -200,6 +211,12 @@ impl House {
         worker.terms = Some(Arc::new(PolicyTerms(o.policies.clone())));
         worker
     }
+}
+
+fn folder() -> tempfile::TempDir {
+    let base =
+        std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Into::into);
+    tempfile::tempdir_in(base).expect("a folder to write to")
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -308,14 +325,27 @@ fn processor_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
+struct Removed;
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        FOLDERS.lock().expect("whole").clear();
+    }
+}
+
 fn main() {
-    let messages = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(MESSAGES);
+    let quick = std::env::args().any(|word| word == "--quick");
+    let (stored, messages) =
+        if quick { (&STORED_QUICK[..], MESSAGES_QUICK) } else { (&STORED[..], MESSAGES) };
+    let asked = std::env::args().skip(1).find_map(|text| text.parse().ok());
+    let messages = asked.unwrap_or(messages);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut first = None;
+    let _removed = Removed;
+    let (mut first, mut last) = (None, None);
     println!("{messages} messages, {CALLERS} callers, at most {ON_THEIR_WAY} on their way");
-    for stored in STORED {
-        let accept = runtime.block_on(measure(stored, messages, false));
-        let all = runtime.block_on(measure(stored, messages, true));
+    for stored in stored {
+        let accept = runtime.block_on(measure(*stored, messages, false));
+        let all = runtime.block_on(measure(*stored, messages, true));
         let cost = |m: &Measured| m.seconds * 1e6 / messages as f64;
         println!("{stored} stored before:");
         for (name, m) in [("accept alone", &accept), ("accepted to settled", &all)] {
@@ -333,5 +363,16 @@ fn main() {
             all.rate / accept.rate,
             cost(&all) / base
         );
+        last = Some((accept, all));
+    }
+    // Beside the most that were stored, so that nothing is told of an empty table.
+    if let Some((accept, all)) = last {
+        figure("end_to_end.accept", accept.rate, "msgs/s");
+        figure("end_to_end.settled", all.rate, "msgs/s");
+        figure("end_to_end.cost", all.seconds * 1e6 / messages as f64, "us");
+    }
+    // Whoever says how many wants to see these alone.
+    if asked.is_none() {
+        broadcast::run(quick);
     }
 }

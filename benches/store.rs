@@ -2,7 +2,7 @@
 //! groups, and beside the limit of the disk, an append log (performance.md G5). All three acknowledge only what is on
 //! the disk.
 //!
-//!     cargo bench --bench store
+//!     cargo bench --bench store [-- --quick]
 //!
 //! *The same rows*: the bare loop works on a database of the store's own making, with its tables and indexes, and
 //! writes for each message what the store wrote for one like it, column by column: a row of `messages`, of `bodies` and
@@ -44,6 +44,7 @@ mod messages;
 const CALLERS: [usize; 2] = [64, 256];
 const PER_COMMIT: usize = 256;
 const ROUNDS: usize = 5;
+const ROUNDS_QUICK: usize = 1;
 const ROUND: Duration = Duration::from_millis(1500);
 /// Bytes of the log that are allocated beforehand.
 const LOG_BYTES: u64 = 512 << 20;
@@ -160,7 +161,7 @@ impl Bare {
         let mut bare = Self { db, tables: Vec::new(), counters: Vec::new(), like: Default::default() };
         bare.run(
             c"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-              PRAGMA wal_autocheckpoint = 16000; PRAGMA secure_delete = ON; PRAGMA cache_size = -65536",
+              PRAGMA wal_autocheckpoint = 16000; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384",
         );
         let first = bare.rows("SELECT id, recipient FROM messages").remove(0);
         let [Cell::Text(id), Cell::Text(recipient)] = &first[..] else { panic!("a message") };
@@ -392,6 +393,8 @@ fn keepers(runtime: &Runtime, folder: &Path) -> Vec<(&'static str, Arc<dyn Keepe
 }
 
 fn main() {
+    let quick = std::env::args().any(|word| word == "--quick");
+    let counted = if quick { ROUNDS_QUICK } else { ROUNDS };
     let runtime = Runtime::new().expect("a runtime");
     let base =
         std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Into::into);
@@ -400,7 +403,7 @@ fn main() {
     for callers in CALLERS {
         let mut rounds: Vec<Vec<Round>> = keepers.iter().map(|_| Vec::new()).collect();
         // The first of each warms up and is not counted.
-        for turn in 0..=ROUNDS {
+        for turn in 0..=counted {
             for ((_, keeper), done) in keepers.iter().zip(&mut rounds) {
                 let made = round(&runtime, keeper, callers);
                 if turn > 0 {
@@ -425,7 +428,7 @@ fn main() {
                 at(50),
                 at(99),
             );
-            medians.push((rate, writer));
+            medians.push((rate, writer, at(99)));
         }
         println!(
             "  the store: {:.2} of bare SQLite ({:.2} by the writers' processor time), {:.2} of the log",
@@ -433,5 +436,12 @@ fn main() {
             medians[1].1 / medians[0].1,
             medians[0].0 / medians[2].0
         );
+        if callers == CALLERS[CALLERS.len() - 1] {
+            println!("figure: store.accept {:.0} msgs/s", medians[0].0);
+            println!("figure: store.accept_p99 {:.2} ms", medians[0].2);
+            println!("figure: store.bare {:.0} msgs/s", medians[1].0);
+            println!("figure: store.bare_p99 {:.2} ms", medians[1].2);
+            println!("figure: store.log {:.0} msgs/s", medians[2].0);
+        }
     }
 }

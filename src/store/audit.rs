@@ -12,9 +12,8 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore, checksums,
     database::{Fault, Link, values},
-    rows,
+    decisions,
 };
-use crate::domain::decision::Decision;
 
 /// Ids that a finding names: enough to look at, not a dump.
 const EXAMPLES: u32 = 5;
@@ -250,7 +249,7 @@ async fn decided_by_known_policies(link: &mut Link<'_>, now: DateTime<Utc>) -> R
         examples: Vec::new(),
     };
     for row in link.rows(sql, values![now - TimeDelta::minutes(1), DECISIONS]).await? {
-        let decision: Decision = rows::from_json(&row.text(2)?, "a decision")?;
+        let decision = decisions::read(&row.text(2)?)?;
         if !known.contains(&(row.text(1)?, decision.policy_version.as_str().to_owned())) {
             finding.breaches += 1;
             if finding.examples.len() < EXAMPLES as usize {

@@ -27,6 +27,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// frozen (SIGSTOP, a paused machine) is never noticed by TCP, and the other replicas wait for its rows.
 const SILENCE_MILLIS: &str = "10000";
 
+/// What the embedded database's writer keeps of the file. No more: after many commits SQLite goes through all of it once
+/// (a page that was split had a number past the end of the file for a moment), and what it keeps not the kernel does.
+const CACHE_KIB: u32 = 16_384;
+
 /// The writer's connection.
 pub(super) enum Session {
     Sqlite(Direct),
@@ -40,7 +44,7 @@ impl Session {
         let mut direct = Direct::open(path)?;
         direct.script(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-             PRAGMA wal_autocheckpoint = {log_pages}; PRAGMA secure_delete = ON; PRAGMA cache_size = -65536"
+             PRAGMA wal_autocheckpoint = {log_pages}; PRAGMA secure_delete = ON; PRAGMA cache_size = -{CACHE_KIB}"
         ))?;
         Ok(Session::Sqlite(direct))
     }

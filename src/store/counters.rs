@@ -129,6 +129,35 @@ impl Tally {
         self.mark(message, channel, mark);
     }
 
+    /// What is to be counted, and the message's bits afterwards, where a provider takes a message at its first attempt:
+    /// all of it from what whoever settles has at hand, for this is what becomes of most. To be absorbed together with
+    /// the writing of the bits.
+    pub(super) fn of_first_sent(first: FirstAttempt<'_>) -> (Self, i64) {
+        let mut tally = Self::default();
+        if first.labels.day.is_empty() {
+            return (tally, first.bits);
+        }
+        let channel = first.channel;
+        let mut message = Counted {
+            labels: first.labels.clone(),
+            segments: first.segments,
+            always_sms: first.always_sms,
+            bits: first.bits,
+            // The start is for delivery times alone.
+            attempts: vec![(channel, first.day.to_owned(), DateTime::UNIX_EPOCH, true)],
+        };
+        set(&mut tally, &mut message, Some(channel), Mark::Sent, None);
+        (tally, message.bits)
+    }
+
+    /// Adds what was counted apart.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (place, by) in other.sums {
+            *self.sums.entry(place).or_default() += by;
+        }
+        self.noted.extend(other.noted);
+    }
+
     /// What an attempt costs, or by how much it is corrected, in micro-euros; `day` is the attempt's.
     pub(super) fn spent(&mut self, message: MessageId, channel: Channel, day: &str, by: i64) {
         if by != 0 {
@@ -151,6 +180,16 @@ impl Tally {
         let place = Place { labels: labels.clone(), channel, counter: counter.to_owned() };
         *self.sums.entry(place).or_default() += by;
     }
+}
+
+/// A message that was tried once, and what is counted of it so far.
+pub(super) struct FirstAttempt<'a> {
+    pub(super) labels: &'a Labels,
+    pub(super) segments: i64,
+    pub(super) always_sms: i64,
+    pub(super) bits: i64,
+    pub(super) channel: Channel,
+    pub(super) day: &'a str,
 }
 
 /// A message as it is counted.

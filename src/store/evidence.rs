@@ -118,7 +118,7 @@ pub(super) async fn follow(
     let step = Step::from(hop, plan, next, None, now);
     let held = step.write_after_receipt(link, message, hop).await?;
     if held {
-        step.tell(link, message, now).await?;
+        step.tell(link, message, false, now).await?;
     }
     Ok(held)
 }

@@ -132,6 +132,21 @@ pub(super) async fn accept_all(link: &mut Link<'_>, offers: &[&Offer]) -> Result
     Ok(answers.into_iter().map(|answer| answer.unwrap_or(Acceptance::New)).collect())
 }
 
+macro_rules! keys {
+    () => {
+        "INSERT INTO idempotency_keys (tenant, key, body_hash, message_id, created_at, expires_at) VALUES "
+    };
+}
+
+/// What follows the rows: a key that ran out is taken over.
+macro_rules! keys_taken {
+    () => {
+        " ON CONFLICT (tenant, key) DO UPDATE SET body_hash = excluded.body_hash, \
+         message_id = excluded.message_id, created_at = excluded.created_at, expires_at = excluded.expires_at \
+         WHERE idempotency_keys.expires_at <= excluded.created_at"
+    };
+}
+
 /// Takes the keys that are free (or run out) and says whose the others are.
 async fn claim_keys(
     link: &mut Link<'_>,
@@ -155,16 +170,20 @@ async fn claim_keys(
             ]);
         }
     }
-    let head =
-        "INSERT INTO idempotency_keys (tenant, key, body_hash, message_id, created_at, expires_at) VALUES ";
-    let tail = " ON CONFLICT (tenant, key) DO UPDATE SET body_hash = excluded.body_hash, \
-                message_id = excluded.message_id, created_at = excluded.created_at, \
-                expires_at = excluded.expires_at \
-                WHERE idempotency_keys.expires_at <= excluded.created_at RETURNING message_id";
     let mut taken = HashSet::new();
-    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
-    for row in insert(link, head, tail, &rows).await? {
-        taken.insert(row.text(0)?);
+    if link.locks_rows() {
+        let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+        for row in insert(link, keys!(), concat!(keys_taken!(), " RETURNING message_id"), &rows).await? {
+            taken.insert(row.text(0)?);
+        }
+    } else {
+        // One by one it is known whose each is; SQLite makes a table of what a statement gives back.
+        let sql = concat!(keys!(), "($1, $2, $3, $4, $5, $6)", keys_taken!());
+        for (at, row) in keyed.iter().zip(rows) {
+            if link.run(sql, row).await? > 0 {
+                taken.insert(offers[*at].id.to_string());
+            }
+        }
     }
     let mut known = HashMap::new();
     for at in keyed {

@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Result, SqlStore,
     database::{Fault, Link, Value, placeholders, values},
+    decisions,
     jobs::Operation,
     recall, rows,
 };
@@ -226,7 +227,7 @@ pub(super) async fn forget_words(
     if let Some(row) = link.row(sql, values![id]).await? {
         let mut request = rows::request(&row.text(0)?)?;
         forget_request(&mut request, erased);
-        let mut decision = rows::from_json(&row.text(1)?, "a decision")?;
+        let mut decision = decisions::read(&row.text(1)?)?;
         forget_decision(&mut decision);
         let mut plan = row.maybe_text(2)?.map(|text| rows::plan(&text)).transpose()?;
         plan.iter_mut().for_each(forget_plan);
@@ -235,7 +236,8 @@ pub(super) async fn forget_words(
         let json = |text: Result<String, rows::Unwritable>| text.map_err(|why| Fault::Corrupt(why.0));
         let plan = plan.as_ref().map(rows::to_json).transpose();
         let plan = plan.map_err(|why| Fault::Corrupt(why.0))?;
-        let values = rows::summed(id, json(rows::to_json(&request))?, json(rows::to_json(&decision))?, plan);
+        let values =
+            rows::summed(id, json(rows::to_json(&request))?, json(decisions::write(&decision))?, plan);
         link.run(sql, values).await?;
     }
     let sql = "SELECT number, error FROM attempts WHERE message_id = $1 AND error IS NOT NULL";

@@ -76,7 +76,7 @@ impl Default for OpenOptions {
             queue: 8192,
             per_commit: 256,
             readers: 4,
-            checkpoint_every: Duration::from_millis(250),
+            checkpoint_every: Duration::from_millis(100),
             ballast_bytes: 0,
             look_through_bytes: 64 << 20,
         }

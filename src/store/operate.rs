@@ -199,9 +199,14 @@ pub(super) async fn held(
     tenant: &TenantId,
     driver: &str,
 ) -> Result<Option<String>, Fault> {
-    let sql = "SELECT kind, reason FROM pauses WHERE (kind = 'tenant' AND name = $1) \
-               OR (kind = 'driver' AND name = $2) ORDER BY kind DESC";
-    let Some(row) = link.row(sql, values![tenant, driver]).await? else { return Ok(None) };
+    // Two look-ups by key: SQLite answers an OR, or a sorted list, by way of a table that it makes for it.
+    let sql = "SELECT kind, reason FROM pauses WHERE kind = 'tenant' AND name = $1 \
+               UNION ALL SELECT kind, reason FROM pauses WHERE kind = 'driver' AND name = $2";
+    let mut found = link.rows(sql, values![tenant, driver]).await?;
+    if found.len() > 1 && found[0].text(0)? == PauseKind::Driver.as_str() {
+        found.swap(0, 1);
+    }
+    let Some(row) = found.first() else { return Ok(None) };
     let (kind, reason) = (PauseKind::parse(&row.text(0)?)?, row.text(1)?);
     Ok(Some(paused_words(kind, if kind == PauseKind::Tenant { tenant.as_str() } else { driver }, &reason)))
 }

@@ -14,12 +14,13 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Claimed, Due, Intent, IntentRecord, Queue, Recovered, Result, Room, Settled, SqlStore, StoreError,
-    attempts::{Advance, RecordIntent, RecordUnsent, Settle},
+    attempts::{Advance, RecordIntent, RecordUnsent},
     checksums,
     counters::Labels,
     database::{Fault, Link, Row, Value, placeholders, values},
     jobs::Operation,
     operate,
+    outcomes::Settle,
     recovery::{RECOVERED_AT_ONCE, Recover, SUSPECT_MS, SetAside, damaged, give_back, lapsed},
     rows, service_window, webhooks,
 };
@@ -471,8 +472,9 @@ pub(super) async fn event(
     event: &str,
     detail: Option<&str>,
 ) -> Result<(), Fault> {
-    let sql = "INSERT INTO events (message_id, seq, at, event, detail) \
-               SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE message_id = $1";
+    // Not from a SELECT of the same table: SQLite would make a table for its answer first.
+    let sql = "INSERT INTO events (message_id, seq, at, event, detail) VALUES ($1, \
+               (SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE message_id = $1), $2, $3, $4)";
     link.run(sql, values![id, at, event, detail]).await?;
     webhooks::enqueue(link, id, at, event).await
 }

@@ -12,11 +12,11 @@ use super::{
     checksums,
     counters::Labels,
     database::{Fault, Row, Value, values},
+    decisions,
 };
 use crate::domain::{
     self,
     channel::Channel,
-    decision::Decision,
     delivery::{
         Attempt, AttemptError, AttemptStatus, MessageRecord, NewMessage, Plan, Status, TimelineEvent,
     },
@@ -86,7 +86,7 @@ pub(super) const BODY_COLUMNS: &str = "message_id, request, decision, plan, chec
 /// The values of a row of `bodies`.
 pub(super) fn body_values(message: &NewMessage) -> Result<Vec<Value>, Unwritable> {
     let plan = message.plan.as_ref().map(to_json).transpose()?;
-    Ok(summed(message.id, to_json(&message.request)?, to_json(&message.decision)?, plan))
+    Ok(summed(message.id, to_json(&message.request)?, decisions::write(&message.decision)?, plan))
 }
 
 /// A body's parts with their sums.
@@ -197,7 +197,7 @@ pub(super) fn message(row: &Row) -> Result<MessageRecord, Fault> {
         return Err(Fault::Corrupt("a decision: its checksum is wrong".into()));
     }
     let (request, plan) = sent(&row.text(8)?, row.maybe_text(10)?.as_deref(), row.int(11)?)?;
-    let decision: Decision = from_json(&row.text(9)?, "a decision")?;
+    let decision = decisions::read(&row.text(9)?)?;
     if Channel::ALL.iter().any(|channel| !decision.channels.iter().any(|c| c.channel == *channel)) {
         return Err(Fault::Corrupt("a decision: not every channel is in it".into()));
     }

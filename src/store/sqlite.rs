@@ -54,7 +54,9 @@ pub(super) enum Cell {
 /// An open connection.
 pub(super) struct Direct {
     db: NonNull<ffi::sqlite3>,
-    statements: HashMap<Text, Statement>,
+    statements: Vec<Statement>,
+    /// Where each is among them.
+    places: HashMap<Text, usize>,
 }
 
 // SAFETY: a connection may move between threads as long as one uses it at a time (SQLite is built threadsafe), and it
@@ -122,7 +124,7 @@ impl Direct {
         let Some(db) = NonNull::new(db) else {
             return Err(Refused { code, words: "out of memory".into() });
         };
-        let direct = Self { db, statements: HashMap::new() };
+        let direct = Self { db, statements: Vec::new(), places: HashMap::new() };
         direct.checked(code)?;
         // SAFETY: the connection is open.
         unsafe { ffi::sqlite3_busy_timeout(db.as_ptr(), BUSY_MILLIS) };
@@ -145,10 +147,8 @@ impl Direct {
         sql: &str,
         values: &[V],
     ) -> Result<Vec<Vec<Cell>>, Refused> {
-        self.prepare(sql)?;
-        let Some(Statement { prepared, order }) = self.statements.get(Asked::new(sql)) else {
-            return Err(misuse("a statement vanished"));
-        };
+        let at = self.prepare(sql)?;
+        let Statement { prepared, order } = &self.statements[at];
         let (statement, mut rows) = (prepared.as_ptr(), Vec::new());
         let done = self.bind(statement, order, values).and_then(|()| {
             loop {
@@ -178,11 +178,13 @@ impl Direct {
         Ok(u64::try_from(after - before).unwrap_or(0))
     }
 
-    fn prepare(&mut self, sql: &str) -> Result<(), Refused> {
-        if self.statements.contains_key(Asked::new(sql)) {
-            return Ok(());
+    /// The place of the statement, prepared now where it is not yet.
+    fn prepare(&mut self, sql: &str) -> Result<usize, Refused> {
+        if let Some(at) = self.places.get(Asked::new(sql)) {
+            return Ok(*at);
         }
         if self.statements.len() >= STATEMENTS_MAX {
+            self.places.clear();
             self.statements.clear();
         }
         let length = c_int::try_from(sql.len()).map_err(|_| misuse("a statement is too long"))?;
@@ -202,8 +204,10 @@ impl Direct {
         let prepared = NonNull::new(statement).ok_or_else(|| misuse("a statement is empty"))?;
         let mut statement = Statement { prepared, order: Box::default() };
         statement.order = statement.order()?;
-        self.statements.insert(Text(sql.into()), statement);
-        Ok(())
+        let at = self.statements.len();
+        self.statements.push(statement);
+        self.places.insert(Text(sql.into()), at);
+        Ok(at)
     }
 
     /// Lends each value to the statement until it is bound anew or let go; the caller keeps them until the reset.

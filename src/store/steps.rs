@@ -113,7 +113,8 @@ impl Step {
     }
 
     /// Writes the step where the lease still is the caller's; false where it is not, or where the unknown attempt was
-    /// settled by somebody else. `open` is the attempt that is being settled; `waived`: it does not count.
+    /// settled by somebody else. `open` is the attempt that is being settled; `waived`: it does not count; `counted`:
+    /// the bits of what is counted of the message by now, where they change.
     pub(super) async fn write(
         &self,
         link: &mut Link<'_>,
@@ -121,7 +122,9 @@ impl Step {
         fence: i64,
         open: Option<AttemptId>,
         waived: bool,
+        counted: Option<i64>,
     ) -> Result<bool, Fault> {
+        // No list of statuses: SQLite makes a table of one that has more than two.
         let sql = "UPDATE messages SET status = CASE WHEN $12 = 0 THEN $3 \
              WHEN status IN ('sent', 'delivered') THEN status ELSE COALESCE(escalated_from, 'sent') END, \
              status_reason = $4, due_at = $5, hop = $6, \
@@ -131,9 +134,9 @@ impl Step {
              escalated_from = CASE WHEN $13 = 1 THEN status ELSE escalated_from END, \
              polls = CASE WHEN $14 = 1 THEN polls + 1 ELSE 0 END, \
              sent_via = COALESCE($10, sent_via), crashes = 0, lease_owner = NULL, lease_until = NULL, \
-             open_attempt = NULL \
+             open_attempt = NULL, counted = COALESCE($16, counted) \
              WHERE id = $1 AND fence = $2 AND lease_owner IS NOT NULL \
-             AND status IN ('sending', 'unknown', 'sent', 'delivered') \
+             AND (status = 'sending' OR status = 'unknown' OR status = 'sent' OR status = 'delivered') \
              AND (open_attempt IS NULL OR open_attempt = $11) \
              AND ($15 = 0 OR EXISTS (SELECT 1 FROM attempts a WHERE a.message_id = messages.id \
              AND a.number = messages.attempts AND a.status = 'unknown'))";
@@ -153,6 +156,7 @@ impl Step {
             self.escalates,
             self.polled,
             self.needs_unknown,
+            counted,
         ];
         link.notes().message(id);
         Ok(link.run(sql, values).await? > 0)
@@ -181,14 +185,15 @@ impl Step {
         self.sent_via.filter(|_| self.status == Status::Sent && !self.stays)
     }
 
-    /// Tells it on the message's timeline, and has it counted.
+    /// Tells it on the message's timeline, and has it counted unless that is done.
     pub(super) async fn tell(
         &self,
         link: &mut Link<'_>,
         id: MessageId,
+        counted: bool,
         now: DateTime<Utc>,
     ) -> Result<(), Fault> {
-        if !self.stays {
+        if !self.stays && !counted {
             let gave_up = self.new_hop && !self.escalates;
             link.tally().followed(id, self.sent_via.or(self.leaves), self.status, gave_up);
         }

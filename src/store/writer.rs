@@ -29,7 +29,7 @@ use super::{
         sqlite_code,
     },
     intake::{self, Offer},
-    jobs::{Item, Operation, Waiting, answer, failpoints},
+    jobs::{Item, Operation, Waiting, answer, failpoints, gather},
     open::OpenOptions,
     pace::Pace,
     recall::{self, Loader, Notes},
@@ -250,8 +250,13 @@ impl Task {
     async fn run(mut self) {
         let watchdog = Watchdog(Arc::clone(&self.shared));
         let mut batch = Vec::with_capacity(self.per_commit);
+        let mut last = 0;
         while self.queue.recv_many(&mut batch, self.per_commit).await > 0 {
-            let batch = std::mem::take(&mut batch);
+            if !self.session.is_postgres() {
+                gather(&mut self.queue, &mut batch, self.per_commit, last);
+            }
+            last = batch.len();
+            let batch = std::mem::replace(&mut batch, Vec::with_capacity(self.per_commit));
             match self.failure() {
                 Some(why) => answer(batch, &Err(StoreError::Unavailable(why))),
                 None => {
