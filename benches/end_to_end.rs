@@ -36,7 +36,8 @@ use channel_orchestrator::{
     policy::assemble::PolicyEnvironment,
     request::{Purpose, parse},
     store::{
-        Claimed, Intake, Intent, IntentRecord, OpenOptions, Queue, Recovered, Result, Settled, SqlStore, open,
+        Claimed, Intake, Intent, IntentRecord, OpenOptions, Queue, Recovered, Result, Room, Settled,
+        SqlStore, open,
     },
 };
 use chrono::{DateTime, Utc};
@@ -75,8 +76,14 @@ struct Watched {
 
 #[async_trait]
 impl Queue for Watched {
-    async fn claim(&self, worker: &str, now: DateTime<Utc>, lease: u32, most: u32) -> Result<Vec<Claimed>> {
-        self.store.claim(worker, now, lease, most).await
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
+        self.store.claim_into(worker, now, lease, room).await
     }
 
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {
