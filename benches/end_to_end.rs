@@ -85,8 +85,14 @@ struct Watched {
 
 #[async_trait]
 impl Queue for Watched {
-    async fn claim(&self, worker: &str, now: DateTime<Utc>, lease: u32, most: u32) -> Result<Vec<Claimed>> {
-        self.store.claim(worker, now, lease, most).await
+    async fn claim_into(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        lease: u32,
+        room: Room,
+    ) -> Result<Vec<Claimed>> {
+        self.store.claim_into(worker, now, lease, room).await
     }
 
     async fn claim_into(

@@ -56,16 +56,6 @@ fn channel(claimed: &Claimed) -> Option<Channel> {
 
 #[async_trait]
 impl Queue for CountedQueue {
-    async fn claim(
-        &self,
-        worker: &str,
-        now: DateTime<Utc>,
-        lease_seconds: u32,
-        most: u32,
-    ) -> Result<Vec<Claimed>> {
-        self.queue.claim(worker, now, lease_seconds, most).await
-    }
-
     async fn claim_into(
         &self,
         worker: &str,

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!((lanes.room(8, 64), lanes.is_busy(8)), (Some(Room::Lanes(others)), true));
         let few = PerChannel::from_fn(|lane| if lane == Channel::Sms { 0 } else { 3 });
         assert_eq!(lanes.room(8, 3), Some(Room::Lanes(few)));
-        // What has no lane takes nobody's place.
+        // A plan without hops takes nobody's place.
         held.push(lanes.enter(None));
         assert_eq!(lanes.room(8, 64), Some(Room::Lanes(others)));
         held.clear();

@@ -179,8 +179,8 @@ impl Worker {
         self.drain(tasks).await
     }
 
-    /// Where most places of a lane are taken, waits a moment for others to end: a claim costs about the same for one message as
-    /// for many.
+    /// Where most places of a lane are taken, waits a moment for some to end: a claim costs about the same for one message
+    /// as for many.
     async fn gather(&self, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         let until = Instant::now() + GATHER;
         while self.lanes.is_busy(self.settings.concurrency) {

@@ -161,7 +161,7 @@ pub struct Claimed {
     pub pauses: Pauses,
     /// The last attempt, where there was one.
     pub last_attempt: Option<Attempt>,
-    /// The channel that was chosen for it first: whose places it takes. None of what an old version accepted.
+    /// The channel that was chosen for it first: whose places it takes.
     pub lane: Option<Channel>,
     /// What it is counted under.
     labels: Arc<counters::Labels>,
@@ -249,7 +249,9 @@ pub trait Queue: Send + Sync {
         now: DateTime<Utc>,
         lease_seconds: u32,
         most: u32,
-    ) -> Result<Vec<Claimed>>;
+    ) -> Result<Vec<Claimed>> {
+        self.claim_into(worker, now, lease_seconds, Room::Shared(most)).await
+    }
     /// The same with what there is room for.
     async fn claim_into(
         &self,

@@ -36,17 +36,6 @@ use crate::{
 
 #[async_trait]
 impl Queue for SqlStore {
-    async fn claim(
-        &self,
-        worker: &str,
-        now: DateTime<Utc>,
-        lease_seconds: u32,
-        most: u32,
-    ) -> Result<Vec<Claimed>> {
-        let room = Room::Shared(most);
-        self.claim_into(worker, now, lease_seconds, room).await
-    }
-
     async fn claim_into(
         &self,
         worker: &str,
@@ -247,10 +236,12 @@ impl Operation for Claim {
             (Suspects::Alone, _) => self.take(link, ALONE, 1, None).await?,
             (Suspects::None, Room::Shared(most)) => self.take(link, ALL_DUE, *most, None).await?,
             (Suspects::None, Room::Lanes(rooms)) => {
-                // What was accepted by an old version has no lane.
-                let mut found = self
-                    .take(link, OF_LANE, rooms.iter().map(|(_, most)| *most).max().unwrap_or(0), Some(""))
-                    .await?;
+                let mut found = Vec::new();
+                // What an old version accepted names no lane: it waits until there is room on each.
+                let on_each = rooms.iter().map(|(_, most)| *most).min().unwrap_or(0);
+                if on_each > 0 {
+                    found = self.take(link, OF_LANE, on_each, Some("")).await?;
+                }
                 for (lane, most) in rooms.iter().filter(|(_, most)| **most > 0) {
                     found.extend(self.take(link, OF_LANE, *most, Some(lane.as_str())).await?);
                 }
@@ -370,6 +361,7 @@ impl Taken {
     fn with(self, request: MessageRequest, mut plan: Plan, last_attempt: Option<Attempt>) -> Claimed {
         // Later than planned where a person gave it more time.
         plan.deadline = self.deadline.map_or(plan.deadline, |until| until.max(plan.deadline));
+        let lane = self.lane.or(plan.hops.first().map(|hop| hop.channel));
         Claimed {
             id: self.id,
             fence: self.fence,
@@ -393,7 +385,7 @@ impl Taken {
             accepted_at: self.accepted_at,
             pauses: operate::Pauses::default(),
             last_attempt,
-            lane: self.lane,
+            lane,
             labels: Arc::new(self.labels),
         }
     }

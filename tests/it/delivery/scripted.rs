@@ -202,10 +202,6 @@ pub struct Flaky {
 
 #[async_trait]
 impl Queue for Flaky {
-    async fn claim(&self, worker: &str, now: DateTime<Utc>, lease: u32, most: u32) -> Result<Vec<Claimed>> {
-        self.store.claim(worker, now, lease, most).await
-    }
-
     async fn claim_into(
         &self,
         worker: &str,
