@@ -28,6 +28,7 @@ use crate::{
 mod budgets;
 mod drivers;
 pub mod logging;
+pub mod memory;
 mod pauses;
 mod public;
 mod retention;
@@ -215,6 +216,7 @@ impl App {
         } = self;
         let mut failed = store.failed();
         let watching = tokio::spawn(Arc::clone(&policies).run(shutdown.clone()));
+        let tidying = tokio::spawn(memory::watch(Arc::clone(&policies), shutdown.clone()));
         let noting = tokio::spawn(versions::note(
             Arc::clone(&policies),
             Arc::clone(&store),
@@ -278,6 +280,7 @@ impl App {
             }
             let _ = sweeping.await;
             let _ = watching.await;
+            let _ = tidying.await;
             let _ = noting.await;
             let _ = forgetting.await;
             let _ = budgets.await;

@@ -156,6 +156,11 @@ impl Core {
         stale
     }
 
+    /// Whether events told of a change since somebody looked.
+    pub fn is_hinted(&self) -> bool {
+        !self.hints.lock().unwrap_or_else(PoisonError::into_inner).is_nothing()
+    }
+
     /// Looks where something may have changed, or everywhere. True if it is not as it was at the last glance.
     pub fn glance(&self, whole: bool) -> bool {
         self.see(&mut self.held(), whole)

@@ -34,8 +34,10 @@ use crate::{
 pub const SETTLE: Duration = Duration::from_millis(250);
 /// Under continuous writing, what is there is taken after this long.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
-/// Between two looks while the folder settles.
+/// Between two looks while the folder settles and events come.
 const SETTLE_STEP: Duration = Duration::from_millis(25);
+/// Between two looks while it settles in silence: not every file system tells of what happens.
+const SETTLE_SILENT: Duration = Duration::from_millis(100);
 
 /// What `Policies` is made of.
 pub struct Options {
@@ -180,7 +182,8 @@ impl Policies {
     }
 }
 
-/// Waits until two looks `SETTLE` apart saw the same and nothing changed between; `SETTLE_MAX` at most.
+/// Waits until two looks `SETTLE` apart saw the same and nothing changed between; `SETTLE_MAX` at most. The last look
+/// is at the end.
 async fn settle(core: &Arc<Core>, whole: bool) {
     let glance = || {
         let core = Arc::clone(core);
@@ -188,16 +191,19 @@ async fn settle(core: &Arc<Core>, whole: bool) {
     };
     let started = Instant::now();
     glance().await;
-    let mut still_since = Instant::now();
+    let (mut still_since, mut looked_at, mut pause) = (Instant::now(), Instant::now(), SETTLE_STEP);
     while still_since.elapsed() < SETTLE && started.elapsed() < SETTLE_MAX {
-        // What takes long to look at is looked at less often: never more than a fifth of the time.
+        tokio::time::sleep(pause.min(SETTLE.saturating_sub(still_since.elapsed()))).await;
+        let at_the_end = still_since.elapsed() + SETTLE_STEP >= SETTLE;
+        if !(at_the_end || core.is_hinted() || looked_at.elapsed() >= SETTLE_SILENT) {
+            continue;
+        }
         let looking = Instant::now();
-        let moved = glance().await;
-        let pause = SETTLE_STEP.max(looking.elapsed() * 4).min(SETTLE);
-        if moved {
+        if glance().await {
             still_since = Instant::now();
         }
-        tokio::time::sleep(pause.min(SETTLE.saturating_sub(still_since.elapsed()))).await;
+        // What takes long to look at is looked at less often: never more than a fifth of the time.
+        (looked_at, pause) = (Instant::now(), SETTLE_STEP.max(looking.elapsed() * 4).min(SETTLE));
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     policies, settings,
 };
 use crate::{
-    app::{self, App, Ended, Signals, StartError, logging},
+    app::{self, App, Ended, Signals, StartError, logging, memory},
     config::{Config, Flags, NamedBy},
     domain::channel::Channel,
 };
@@ -24,6 +24,7 @@ const EXAMPLE: &str = include_str!("../../examples/requests/urgent.json");
 pub fn run(flags: Flags) -> Result<Answer, Failure> {
     let config = settings(&flags)?;
     logging::start(&config.log).map_err(|error| Failure::Usage(format!("{error:#}")))?;
+    memory::few_heaps();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let ended = runtime.block_on(serve(config));

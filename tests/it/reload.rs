@@ -5,6 +5,7 @@
 //! namespaces of its own: `apart`.
 
 mod apart;
+mod events;
 mod fixture;
 mod isolation;
 mod operate;

@@ -77,8 +77,9 @@ impl Snapshot {
     pub fn difference(&self, folder: &Path, scope: &Scope, reread: bool) -> Difference {
         let mut difference = self.listing.differences(folder, scope);
         if difference.opened.is_some() {
-            let again = self.again.iter().chain(self.files.keys().filter(|_| reread));
-            for path in again {
+            // A glance passes here every few milliseconds: it must not go through the files only to leave them out.
+            let all = reread.then(|| self.files.keys());
+            for path in self.again.iter().chain(all.into_iter().flatten()) {
                 let known = self.listing.entries.get(path).cloned();
                 difference.entries.entry(path.clone()).or_insert(known);
             }

@@ -37,7 +37,8 @@ impl std::fmt::Display for Origin {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     base: Arc<BTreeMap<String, Origin>>,
-    own: BTreeMap<String, Origin>,
+    /// In the order of the keys. A tenant has few: a map's first node alone would take more than all of them.
+    own: Box<[(String, Origin)]>,
 }
 
 impl Origins {
@@ -57,17 +58,15 @@ impl Origins {
     /// Where the value of a dotted key (`quiet_hours.start`, `channels.sms.cost`) came from. For a key with
     /// values by priority, and for a section, the answer is there if all its values have one origin.
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        let exact = |key: &str| self.own.get(key).or_else(|| self.base.get(key));
+        let exact = |key: &str| self.own(key).or_else(|| self.base.get(key));
         if let Some(found) = exact(key) {
             return Some(found);
         }
         let dotted = format!("{key}.");
-        let under = |map: &BTreeMap<String, Origin>| -> Vec<String> {
-            let from = map.range(dotted.clone()..).map(|(path, _)| path);
-            from.take_while(|path| path.starts_with(&dotted)).cloned().collect()
-        };
-        let mut paths = under(&self.base);
-        paths.extend(under(&self.own));
+        let inherited = self.base.range(dotted.clone()..).map(|(path, _)| path);
+        let inherited = inherited.take_while(|path| path.starts_with(&dotted));
+        let own = self.own.iter().map(|(path, _)| path).filter(|path| path.starts_with(&dotted));
+        let paths: Vec<&String> = inherited.chain(own).collect();
         let mut origins = paths.iter().filter_map(|path| exact(path));
         let first = origins.next()?;
         origins.all(|origin| origin == first).then_some(first)
@@ -75,8 +74,14 @@ impl Origins {
 
     /// Every dotted key with its origin.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Origin)> {
-        let inherited = self.base.iter().filter(|(key, _)| !self.own.contains_key(*key));
-        inherited.chain(self.own.iter()).map(|(key, origin)| (key.as_str(), origin))
+        let inherited = self.base.iter().filter(|(key, _)| self.own(key).is_none());
+        let own = self.own.iter().map(|(key, origin)| (key, origin));
+        inherited.chain(own).map(|(key, origin)| (key.as_str(), origin))
+    }
+
+    fn own(&self, key: &str) -> Option<&Origin> {
+        let at = self.own.binary_search_by(|(own, _)| own.as_str().cmp(key)).ok()?;
+        Some(&self.own[at].1)
     }
 }
 

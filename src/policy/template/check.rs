@@ -73,7 +73,7 @@ impl Template {
             optional: names(&draft.optional),
             example: draft.example.clone(),
             locales: forms(&draft),
-            engine,
+            engine: engine.rest(),
             warnings,
         })
     }

@@ -3,7 +3,7 @@
 //! No loader, no function, no other template, no way to switch escaping off; strict about what is missing;
 //! bounded in steps and in output. A value that is missing or no text is refused rather than printed.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{collections::BTreeMap, fmt, io, sync::OnceLock};
 
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, escape_formatter,
@@ -24,16 +24,24 @@ pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// A name that no expression can write, under which filters find the reader's zone.
 pub const ZONE: &str = " zone";
 
-/// The texts of one template, compiled.
+/// The texts of one template. Compiled they take many times their size, and most templates wait for long to be used:
+/// one that was checked rests as text until somebody renders it.
 pub struct Engine {
-    environment: Environment<'static>,
-    /// Bytes of each text, by its name, at which a sign of ours was put in.
-    put_in: BTreeMap<String, Vec<usize>>,
+    /// None at rest.
+    compiled: OnceLock<Environment<'static>>,
+    texts: BTreeMap<String, Text>,
+}
+
+/// One text as the engine gets it.
+struct Text {
+    source: String,
+    /// Bytes at which a sign of ours was put in.
+    put_in: Vec<usize>,
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Engine({} texts)", self.put_in.len())
+        write!(f, "Engine({} texts)", self.texts.len())
     }
 }
 
@@ -51,49 +59,73 @@ pub fn locale_of(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
+/// The language, without a text.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(20);
+    // Where a fault stands in the text is known in debug mode only.
+    environment.set_debug(true);
+    // A tag on a line of its own leaves no empty line behind; `keep_line_ends` spares the others.
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
+    environment.set_formatter(|out, state, value| match value.kind() {
+        ValueKind::Undefined => {
+            Err(Error::new(ErrorKind::UndefinedError, "a value that is missing is printed"))
+        }
+        ValueKind::None => Err(Error::new(
+            ErrorKind::UndefinedError,
+            "it is optional, and is printed where it may be missing",
+        )),
+        ValueKind::String | ValueKind::Number | ValueKind::Bool => escape_formatter(out, state, value),
+        _ => Err(Error::new(ErrorKind::InvalidOperation, "a list or a table is printed as a text")),
+    });
+    filters::register(&mut environment);
+    environment
+}
+
 impl Engine {
     pub fn new() -> Self {
-        let mut environment = Environment::empty();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(20);
-        // Where a fault stands in the text is known in debug mode only.
-        environment.set_debug(true);
-        // A tag on a line of its own leaves no empty line behind; `keep_line_ends` spares the others.
-        if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-            environment.set_syntax(syntax);
-        }
-        environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
-            true => AutoEscape::Html,
-            false => AutoEscape::None,
-        });
-        environment.set_formatter(|out, state, value| match value.kind() {
-            ValueKind::Undefined => {
-                Err(Error::new(ErrorKind::UndefinedError, "a value that is missing is printed"))
-            }
-            ValueKind::None => Err(Error::new(
-                ErrorKind::UndefinedError,
-                "it is optional, and is printed where it may be missing",
-            )),
-            ValueKind::String | ValueKind::Number | ValueKind::Bool => escape_formatter(out, state, value),
-            _ => Err(Error::new(ErrorKind::InvalidOperation, "a list or a table is printed as a text")),
-        });
-        filters::register(&mut environment);
-        Self { environment, put_in: BTreeMap::new() }
+        Self { compiled: OnceLock::from(environment()), texts: BTreeMap::new() }
     }
 
     /// Compiles one text under its name.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Failure> {
         let (source, put_in) = keep_line_ends(text);
-        let added = self.environment.add_template_owned(name.to_owned(), source.clone());
-        added.map_err(|error| explain(&error, &source, &put_in))?;
-        self.put_in.insert(name.to_owned(), put_in);
+        self.environment();
+        if let Some(environment) = self.compiled.get_mut() {
+            let added = environment.add_template_owned(name.to_owned(), source.clone());
+            added.map_err(|error| explain(&error, &source, &put_in))?;
+        }
+        self.texts.insert(name.to_owned(), Text { source, put_in });
         Ok(())
+    }
+
+    /// Lets go of what was compiled, until it is needed.
+    pub fn rest(self) -> Self {
+        Self { compiled: OnceLock::new(), ..self }
+    }
+
+    fn environment(&self) -> &Environment<'static> {
+        self.compiled.get_or_init(|| {
+            let mut environment = environment();
+            for (name, text) in &self.texts {
+                // It was taken when it was added, and is the same: rendering would tell that it is not there.
+                let _ = environment.add_template_owned(name.clone(), text.source.clone());
+            }
+            environment
+        })
     }
 
     /// The variables that a text reads, without those that it makes itself.
     pub fn variables(&self, name: &str) -> Vec<String> {
-        let Ok(template) = self.environment.get_template(name) else { return Vec::new() };
+        let Ok(template) = self.environment().get_template(name) else { return Vec::new() };
         let mut variables: Vec<String> = template.undeclared_variables(false).into_iter().collect();
         variables.sort();
         variables
@@ -101,8 +133,8 @@ impl Engine {
 
     /// One text with these values.
     pub fn render(&self, name: &str, values: &Value) -> Result<String, Failure> {
-        let put_in = self.put_in.get(name).map(Vec::as_slice).unwrap_or_default();
-        let template = self.environment.get_template(name).map_err(|error| explain(&error, "", put_in))?;
+        let put_in = self.texts.get(name).map(|text| text.put_in.as_slice()).unwrap_or_default();
+        let template = self.environment().get_template(name).map_err(|error| explain(&error, "", put_in))?;
         let mut out = Capped(Vec::new());
         let rendered = template.render_captured_to(values.clone(), &mut out);
         rendered.map_err(|error| explain(&error, template.source(), put_in))?;
