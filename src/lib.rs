@@ -56,8 +56,3 @@ pub mod public;
 pub mod request;
 pub mod store;
 pub mod tracking;
-
-/// Most of what a message takes outside the database is memory taken and given back; the system's allocator lets the
-/// kernel have it and asks for it again.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
