@@ -95,16 +95,6 @@ impl Queue for Watched {
         self.store.claim_into(worker, now, lease, room).await
     }
 
-    async fn claim_into(
-        &self,
-        worker: &str,
-        now: DateTime<Utc>,
-        lease: u32,
-        room: Room,
-    ) -> Result<Vec<Claimed>> {
-        self.store.claim_into(worker, now, lease, room).await
-    }
-
     async fn record_intent(&self, claimed: &Claimed, intent: IntentRecord) -> Result<Intent> {
         self.store.record_intent(claimed, intent).await
     }

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, PerChannel};
 
+/// Countries that certainly have a numbering plan: the library's own tables take 5 MiB, and are not read to say so. They
+/// are once a number is not plain (`is_plain_mobile`).
+const COMMON_REGIONS: [&str; 12] = ["FR", "BE", "CH", "LU", "MC", "DE", "ES", "IT", "PT", "GB", "US", "CA"];
+
 /// A country by its ISO 3166 code: how national numbers are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -23,8 +27,8 @@ impl Region {
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 2] = code.as_bytes().try_into().ok()?;
         let plan: rlibphonenumber::Region = code.parse().ok()?;
-        let known = PHONE_NUMBER_UTIL.get_country_code_for_region(plan).is_some();
-        known.then_some(Self { code: letters, plan })
+        let known = || PHONE_NUMBER_UTIL.get_country_code_for_region(plan).is_some();
+        (COMMON_REGIONS.contains(&code) || known()).then_some(Self { code: letters, plan })
     }
 
     pub fn as_str(&self) -> &str {
@@ -304,6 +308,14 @@ mod tests {
     fn sms(text: &str) -> Contact {
         let raw = RawContacts { phone: Some(text.into()), ..RawContacts::default() };
         read_contacts(&raw, Region::parse("FR").unwrap()).sms
+    }
+
+    #[test]
+    fn common_regions_have_a_plan() {
+        for code in COMMON_REGIONS {
+            let plan = Region::parse(code).unwrap().plan;
+            assert!(PHONE_NUMBER_UTIL.get_country_code_for_region(plan).is_some(), "{code}");
+        }
     }
 
     #[test]
