@@ -89,6 +89,19 @@ fn resident(process: &str) -> f64 {
     kib / 1024.0
 }
 
+/// Until this process has done next to nothing for a while: what follows a load (versions are kept on disk, memory is
+/// given back) is over then.
+fn until_idle() {
+    let (given_up, quiet) = (Instant::now() + Duration::from_secs(180), Duration::from_millis(500));
+    loop {
+        let before = cpu("self");
+        thread::sleep(quiet);
+        if cpu("self").saturating_sub(before) < quiet / 50 || Instant::now() > given_up {
+            return;
+        }
+    }
+}
+
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -158,6 +171,7 @@ impl Watched {
         let stop = CancellationToken::new();
         runtime.spawn(Arc::clone(&policies).run(stop.clone()));
         thread::sleep(pace.calm / 2);
+        until_idle();
         Self { base, runtime, policies, stop }
     }
 
@@ -199,6 +213,7 @@ fn measure_saves(tenants: usize, pace: Pace) {
         cpus.push(cpu);
         // What is kept after the swap is no part of it, and must be over before the next.
         thread::sleep(Duration::from_millis(700));
+        until_idle();
     }
     println!(
         "{tenants} tenants, one file saved: live after the settle window {walls:.1?} ms, CPU {cpus:.2?} ms"
