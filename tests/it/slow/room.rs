@@ -38,7 +38,10 @@ fn offer(bench: &Bench, n: usize) -> Answer {
     let key = format!("key-{n}");
     let headers = [("idempotency-key", key.as_str()), ("prefer", "respond-async")];
     let body = request(Channel::Sms, n, "notification");
-    bench.daemon.call("POST", "/v1/messages", &headers, &body).expect("an answer")
+    bench
+        .daemon
+        .call("POST", "/v1/messages", &headers, &body)
+        .unwrap_or_else(|| panic!("no answer\n{}", bench.daemon.log()))
 }
 
 /// Writes until nothing more fits, not even a byte.
@@ -181,6 +184,8 @@ fn on_a_disk_that_becomes_read_only_everybody_is_told_to_come_again() {
         bench.settled(n);
     }
 
+    // What is being written at that very moment nobody can know of, and the daemon stops then: nothing is.
+    assert!(in_time(|| bench.provider.is_quiet()), "callbacks are not taken");
     // As the kernel does once it meets damage.
     let device = fs::read_to_string(folder.join("device")).unwrap();
     let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", device.trim().trim_start_matches("/dev/"));
