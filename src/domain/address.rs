@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::channel::{Channel, PerChannel};
 
 /// Countries that certainly have a numbering plan: the library's own tables take 5 MiB, and are not read to say so. They
-/// are once a number is not plain (`is_plain_mobile`).
+/// are once a number is not plain (`is_plain_mobile`, `french_mobile`).
 const COMMON_REGIONS: [&str; 12] = ["FR", "BE", "CH", "LU", "MC", "DE", "ES", "IT", "PT", "GB", "US", "CA"];
 
 /// A country by its ISO 3166 code: how national numbers are read.
@@ -186,6 +186,9 @@ fn phone(text: &str, region: Region, channel: Channel) -> Result<Address, String
     if is_plain_mobile(text) {
         return Ok(Address::Phone(text.to_owned()));
     }
+    if let Some(number) = french_mobile(text, region) {
+        return Ok(Address::Phone(number));
+    }
     phone_by_library(text, region, channel)
 }
 
@@ -240,6 +243,26 @@ fn is_plain_mobile(text: &str) -> bool {
         let first = own.and_then(|own| own.get(..plan.first)?.parse().ok());
         first.is_some_and(|first| plan.mobile.iter().any(|range| range.contains(&first)))
     })
+}
+
+/// A French mobile number as it is written in France, `06 12 34 56 78` with spaces, points, hyphens or nothing between its
+/// digits, in E.164.
+fn french_mobile(text: &str, region: Region) -> Option<String> {
+    if region.code != *b"FR" || !text.starts_with('0') || !text.ends_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let mut number = String::with_capacity(12);
+    number.push_str("+33");
+    let mut after_digit = true;
+    for c in text.chars().skip(1) {
+        match c {
+            '0'..='9' => number.push(c),
+            ' ' | '.' | '-' if after_digit => {}
+            _ => return None,
+        }
+        after_digit = c.is_ascii_digit();
+    }
+    is_plain_mobile(&number).then_some(number)
 }
 
 /// Reads a mailbox (RFC 5321: local part up to 64 octets, 254 in all). The domain is put in lower case.
@@ -353,6 +376,40 @@ mod tests {
             ["+3361234567", "+336123456789", "+33 612345678", "33612345678", "+33112345678", "+", "+33"]
         {
             assert!(!is_plain_mobile(other), "{other}");
+        }
+    }
+
+    /// The same of how they are written in France.
+    #[test]
+    fn french_mobile_numbers_are_what_the_library_makes_of_them() {
+        let (france, other) = (Region::parse("FR").unwrap(), Region::parse("BE").unwrap());
+        for first in MOBILE_PLANS[0].mobile.iter().cloned().flatten() {
+            let (a, b, c) = (first / 100, first / 10 % 10, first % 10);
+            for text in [
+                format!("0{first}456789"),
+                format!("0{a} {b}{c} 45 67 89"),
+                format!("0{a}.{b}{c}.00.00.00"),
+                format!("0{a}-{b}{c}-99-99-99"),
+                format!("0{a} {b}{c}456 789"),
+            ] {
+                let number = french_mobile(&text, france).unwrap_or_else(|| panic!("{text}"));
+                for channel in [Channel::Sms, Channel::WhatsApp] {
+                    let read = phone_by_library(&text, france, channel);
+                    assert_eq!(read.as_ref().map(Address::as_str), Ok(number.as_str()), "{text}");
+                }
+                assert_eq!(french_mobile(&text, other), None);
+            }
+        }
+        for other in [
+            "06 12 34 56 7",
+            "06 12 34 56 789",
+            "06  12345678",
+            "06 12 34 56 78 ",
+            "01 23 45 67 89",
+            "0",
+            "06/12345678",
+        ] {
+            assert_eq!(french_mobile(other, france), None, "{other}");
         }
     }
 
