@@ -1,6 +1,7 @@
 //! What a decision may know beyond its request: the store's facts about person and tenant, and the drivers' health.
 //!
-//! Out of memory where that has all of it, else from the store. Read once, for one instant; what no policy, channel or driver asks for is not read at all. Nothing is judged here.
+//! Out of memory where that has all of it, else from the store. Read once, for one instant; what no policy, channel or
+//! driver asks for is not read at all. Nothing is judged here.
 
 use std::cell::LazyCell;
 
@@ -33,6 +34,11 @@ impl<'a> About<'a> {
     pub fn of(request: &'a MessageRequest) -> Self {
         let MessageRequest { tenant, recipient, kind, origin, send_at, .. } = request;
         Self { tenant, recipient, kind: *kind, origin: *origin, send_at: *send_at }
+    }
+
+    /// When the message would go.
+    fn goes_at(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        self.send_at.map_or(at, |send_at| send_at.max(at))
     }
 }
 
@@ -87,12 +93,8 @@ impl Orchestrator {
             day: at.with_timezone(&policy.time_zone).date_naive(),
             sent_lately: policy.caps.binds(about.kind),
             opt_ins: policy.consent.opt_in_recorded,
-            windows: PerChannel::from_fn(|channel| {
-                let terms = &policy.channels[channel];
-                let enforced = self.drivers.enforce_service_window(channel, &terms.drivers);
-                enforced.then_some(terms.from.as_deref())
-            }),
-            goes_at: about.send_at.map_or(at, |send_at| send_at.max(at)),
+            windows: self.windows(policy),
+            goes_at: about.goes_at(at),
         };
         let Remembered { spend, history, sent_lately, opted_in, in_service_window } =
             self.store.remembered(&asked)?;
@@ -120,8 +122,16 @@ impl Orchestrator {
         })
     }
 
-    /// Where drivers take free text only within 24 hours of the person's last message: whether that will be so when the
-    /// message goes.
+    /// Where drivers take free text only within 24 hours of the person's last message to it: the sender.
+    fn windows<'p>(&self, policy: &'p TenantPolicy) -> PerChannel<Option<Option<&'p str>>> {
+        PerChannel::from_fn(|channel| {
+            let terms = &policy.channels[channel];
+            let enforced = self.drivers.enforce_service_window(channel, &terms.drivers);
+            enforced.then_some(terms.from.as_deref())
+        })
+    }
+
+    /// Whether that will be so when the message goes.
     async fn service_windows(
         &self,
         policy: &TenantPolicy,
@@ -130,16 +140,11 @@ impl Orchestrator {
         at: DateTime<Utc>,
     ) -> Result<PerChannel<Option<bool>>, StoreError> {
         let mut found = PerChannel::default();
-        let goes_at = about.send_at.map_or(at, |send_at| send_at.max(at));
-        for (channel, address) in addresses.iter() {
-            let terms = &policy.channels[channel];
-            let Some(address) = address else { continue };
-            if self.drivers.enforce_service_window(channel, &terms.drivers) {
-                let from = terms.from.as_deref();
-                let open =
-                    self.store.in_service_window(about.tenant, channel, address, from, goes_at).await?;
-                found[channel] = Some(open);
-            }
+        let goes_at = about.goes_at(at);
+        for (channel, sender) in self.windows(policy).iter() {
+            let (Some(sender), Some(address)) = (*sender, &addresses[channel]) else { continue };
+            let open = self.store.in_service_window(about.tenant, channel, address, sender, goes_at).await?;
+            found[channel] = Some(open);
         }
         Ok(found)
     }

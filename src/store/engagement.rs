@@ -141,11 +141,7 @@ impl SqlStore {
                 answer
             }
         };
-        for channel in Channel::ALL {
-            if let Some(known) = &mut found[channel] {
-                known.average = averages[channel];
-            }
-        }
+        put_averages(found, &averages);
         Ok(())
     }
 
@@ -212,6 +208,15 @@ async fn rates(link: &mut Link<'_>, tenant: &TenantId) -> Result<Rates, Fault> {
 
 fn count(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(0)
+}
+
+/// Puts the tenant's own rates beside what a person did, where anything is known of that.
+pub(super) fn put_averages(found: &mut PerChannel<Option<EngagementHistory>>, averages: &PerChannel<f64>) {
+    for channel in Channel::ALL {
+        if let Some(known) = &mut found[channel] {
+            known.average = averages[channel];
+        }
+    }
 }
 
 /// The month that a message's rates are counted in: that of its acceptance, so that what came and what was done with

@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
 use super::{
     caps::{DAY, WEEK},
-    engagement::{HISTORY_DAYS, month},
+    engagement::{HISTORY_DAYS, month, put_averages},
     recall::{Known, Person, Rates, Recall, YearMonth},
 };
 use crate::domain::{
@@ -89,11 +89,7 @@ fn person(recall: &Recall, asked: &Asking<'_>) -> Option<Own> {
         let since = month(since);
         let averages = |rates: &Rates| PerChannel::from_fn(|channel| rates.average(channel, &since));
         let averages = yes(recall.rates(asked.tenant, averages))?;
-        for channel in Channel::ALL {
-            if let Some(known) = &mut history[channel] {
-                known.average = averages[channel];
-            }
-        }
+        put_averages(&mut history, &averages);
     }
     Some((history, lately))
 }
