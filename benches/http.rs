@@ -46,7 +46,6 @@ fn main() {
         server.block_on(echo(&socket));
         return;
     }
-    load::stay_on_core("1");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut daemon = support::daemon::Daemon::prepare(folder.path(), "", "");
     daemon.start_under(&on_core("0"));
@@ -72,6 +71,8 @@ fn main() {
         Some(node) => servers.push(node.server("Node http, rules in JavaScript", "http.node")),
         None => println!("missing: http.node there is no node on the PATH"),
     }
+    // After the servers, which would be kept to this core with it.
+    load::stay_on_core("1");
     compare(&mut servers);
     echo.stop();
     node.iter_mut().for_each(Helper::stop);

@@ -117,7 +117,7 @@ pub fn run(socket: &Path, pid: u32, request: &[u8], connections: usize, how_long
     let (cpu, started) = (cpu_seconds(pid), Instant::now());
     all.iter_mut().for_each(|connection| connection.send(request));
     while started.elapsed() < how_long {
-        poll.poll(&mut events, Some(Duration::from_millis(100))).expect("polled");
+        poll.poll(&mut events, Some(Duration::ZERO)).expect("polled");
         for event in &events {
             all[event.token().0].advance(request, &mut micros);
         }
