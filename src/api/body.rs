@@ -3,7 +3,7 @@
 //! What is held of them at one moment is bounded for the daemon as a whole, byte by byte as they come, so that
 //! nobody holds room by announcing. No body is ever logged.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{
     extract::Request,
@@ -176,10 +176,17 @@ where
         Err(wrong) => Some(wrong),
     };
     if let Some(problem) = refused {
-        pass_over(headers, body, limit.saturating_mul(PASSED_OVER), within).await;
+        Box::pin(pass_over(headers, body, limit.saturating_mul(PASSED_OVER), within)).await;
         return Err(problem);
     }
-    tokio::time::timeout(within, read(body, limit, &api.held)).await.map_err(|_| too_slow(within))?
+    let mut reading = pin!(read(body, limit, &api.held));
+    // Most bodies are there with their header: a clock is only for those that are waited for.
+    match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        Poll::Ready(read) => read,
+        Poll::Pending => {
+            Box::pin(tokio::time::timeout(within, reading)).await.map_err(|_| too_slow(within))?
+        }
+    }
 }
 
 /// Refuses what is no body of lines, as a body of JSON would be refused.

@@ -42,20 +42,25 @@ pub async fn decide(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    answer(&api, &caller, &parts.headers, body).await
+    answer(&api, &caller, &parts.headers, body).await.map(|text| response(text.into()))
+}
+
+/// The response that an answer is.
+pub fn response<C>(content: C) -> hyper::Response<C> {
+    let mut response = hyper::Response::new(content);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// The same, for whoever comes past the router.
-pub async fn answer<B>(api: &Api, caller: &Caller, headers: &HeaderMap, body: B) -> Result<Response, Problem>
+pub async fn answer<B>(api: &Api, caller: &Caller, headers: &HeaderMap, body: B) -> Result<Vec<u8>, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let (bytes, _held) = body::receive_bytes(api, headers, body, api.settings.bodies.decision_bytes).await?;
     let mut text = Vec::with_capacity(ANSWER_BYTES);
     decide_one(api, caller, &bytes, &mut text).await?;
-    let mut response = Response::new(text.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(text)
 }
 
 /// Decides one request, and adds its answer to `out`. Where there is a problem nothing is added.

@@ -72,15 +72,19 @@ impl Frame {
     /// Makes the answer whole, and counts it.
     pub fn close(self, api: &Api, response: Response) -> Response {
         let mut response = as_problem(response, &self.instance);
+        self.seal(api, response.status(), response.headers_mut());
+        response
+    }
+
+    /// Counts an answer that is whole, and gives it the request's id.
+    pub fn seal(self, api: &Api, status: StatusCode, headers: &mut HeaderMap) {
         let took = self.started.elapsed();
-        api.metrics.http(&self.method, &self.route, response.status(), took);
+        api.metrics.http(&self.method, &self.route, status, took);
         tracing::debug!(
             request_id = %self.id.to_str().unwrap_or_default(), method = %self.method, route = %self.route,
-            status = response.status().as_u16(),
-            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "request"
+            status = status.as_u16(), took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "request"
         );
-        response.headers_mut().insert(REQUEST_ID, self.id);
-        response
+        headers.insert(REQUEST_ID, self.id);
     }
 }
 

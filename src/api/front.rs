@@ -5,13 +5,18 @@
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, http::Method, response::IntoResponse};
+use axum::{
+    Router,
+    http::{Method, StatusCode},
+    response::IntoResponse,
+};
 use hyper::{Request, Response, body::Incoming};
 
 use super::{
     Api, DECIDE, auth, batch, decisions,
     frame::{self, Frame},
     listen::{Answers, Door},
+    pace::Content,
     problem::Problem,
 };
 
@@ -32,35 +37,45 @@ impl Front {
 }
 
 impl Answers for Front {
-    async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Body> {
-        let route = match request.uri().path() {
-            ONE if request.method() == Method::POST => ONE,
-            MANY if request.method() == Method::POST => MANY,
-            // What the router makes is large, and is not to be carried about where it is not made.
-            _ => return Box::pin(self.router.answer(door, request)).await,
-        };
-        answer(&self.api, route, door, request).await
+    async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Content> {
+        // What other ways keep while they wait is large, and is not to be carried about where nobody goes them.
+        match request.uri().path() {
+            ONE if request.method() == Method::POST => one(&self.api, door, request).await,
+            MANY if request.method() == Method::POST => Box::pin(many(&self.api, door, request)).await,
+            _ => Box::pin(self.router.answer(door, request)).await,
+        }
     }
 }
 
-/// One request to a route of ours.
-async fn answer(
-    api: &Arc<Api>,
-    route: &'static str,
-    door: Door,
-    request: Request<Incoming>,
-) -> Response<Body> {
+/// One decision.
+async fn one(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response<Content> {
     let (parts, body) = request.into_parts();
-    let frame = Frame::open(api, &parts.method, &parts.headers, route.into(), route.into());
+    let frame = Frame::open(api, &parts.method, &parts.headers, ONE.into(), ONE.into());
     let answered = async {
         frame::guard(api, door, &parts.headers, &parts.uri)?;
         let caller = auth::identify(api, DECIDE, door, &parts.headers).await?;
-        match route {
-            MANY => batch::answer(api, caller, &parts.headers, body).await,
-            _ => decisions::answer(api, &caller, &parts.headers, body).await,
+        decisions::answer(api, &caller, &parts.headers, body).await
+    };
+    match frame::caught(answered).await {
+        Ok(Ok(text)) => {
+            let mut response = decisions::response(Content::Whole(text.into()));
+            frame.seal(api, StatusCode::OK, response.headers_mut());
+            response
         }
+        Ok(Err(problem)) | Err(problem) => frame.close(api, problem.into_response()).map(Content::Other),
+    }
+}
+
+/// Decisions by the line.
+async fn many(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response<Content> {
+    let (parts, body) = request.into_parts();
+    let frame = Frame::open(api, &parts.method, &parts.headers, MANY.into(), MANY.into());
+    let answered = async {
+        frame::guard(api, door, &parts.headers, &parts.uri)?;
+        let caller = auth::identify(api, DECIDE, door, &parts.headers).await?;
+        batch::answer(api, caller, &parts.headers, body).await
     };
     let answered = async { answered.await.unwrap_or_else(Problem::into_response) };
     let response = frame::guarded(answered).await;
-    frame.close(api, response)
+    frame.close(api, response).map(Content::Other)
 }

@@ -10,7 +10,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,11 +23,9 @@ use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
 };
+use bytes::Bytes;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -33,22 +35,26 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{
-    pace::{Answering, Paced, Progress},
+    pace::{Answering, Content, Paced, Progress},
     settings::{ApiSettings, ConnectionLimits, Pace},
     socket::{self, SocketError, SocketFile},
 };
 
 /// What answers the requests of a listener.
 pub(crate) trait Answers: Clone + Send + Sync + 'static {
-    fn answer(&self, door: Door, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(
+        &self,
+        door: Door,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Content>> + Send;
 }
 
 impl Answers for Router {
-    async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Content> {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(door);
         match self.clone().oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => response.map(Content::Other),
             Err(never) => match never {},
         }
     }
@@ -225,7 +231,7 @@ pub(crate) async fn accept<L: Accept>(
     limits: Limits,
     shutdown: &CancellationToken,
 ) {
-    let graceful = GracefulShutdown::new();
+    let ending = Arc::new(Ending::default());
     let mut connections = JoinSet::new();
     let room = Arc::new(Room::new(limits.connections));
     let builder = builder(limits);
@@ -246,13 +252,15 @@ pub(crate) async fn accept<L: Accept>(
             stream.close_with(NO_ROOM);
             continue;
         };
-        let served = serve_one(builder.clone(), stream, L::DOOR, answers.clone(), limits, graceful.watcher());
+        let served = serve_one(builder.clone(), stream, L::DOOR, answers.clone(), limits, ending.clone());
         connections.spawn(async move {
             let _seat = seat;
             served.await;
         });
     }
-    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    ending.begin();
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain, drained).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections cut off: they did not finish in time");
     }
     connections.shutdown().await;
@@ -265,16 +273,16 @@ fn builder(limits: Limits) -> http1::Builder {
         builder.max_headers(limits.connections.headers);
     }
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.pace.idle)
+        // How long a header is waited for is the stream's affair (`Paced`).
+        .header_read_timeout(None)
         .max_header_size(limits.connections.header_bytes)
         .max_buf_size(limits.connections.header_bytes.max(64 << 10));
     builder
 }
 
 /// Said to a request with more headers than are allowed.
-fn too_many_headers() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn too_many_headers() -> Response<Content> {
+    let mut response = Response::new(Content::Whole(Bytes::new()));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -287,7 +295,7 @@ async fn serve_one<S: Peer>(
     door: Door,
     answers: impl Answers,
     limits: Limits,
-    watcher: Watcher,
+    ending: Arc<Ending>,
 ) {
     let (pace, headers_max) = (limits.pace, limits.connections.headers);
     let progress = Arc::new(Progress::default());
@@ -300,11 +308,40 @@ async fn serve_one<S: Peer>(
                 true => too_many_headers(),
                 false => answers.answer(door, request).await,
             };
-            Ok::<_, Infallible>(response.map(|body| Answering::new(body, progress)))
+            Ok::<_, Infallible>(response.map(|content| Answering::new(content, progress)))
         }
     });
-    if let Err(error) = watcher.watch(builder.serve_connection(TokioIo::new(paced), answer)).await {
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(paced), answer));
+    let (mut ended, mut told, mut heard) = (pin!(ending.token.cancelled()), false, false);
+    let served = std::future::poll_fn(|cx| {
+        // Listened for once: the end wakes the connection, which then finds it begun. To ask at every turn costs a lock
+        // that all connections share.
+        if !heard || (!told && ending.begun.load(Ordering::Acquire)) {
+            heard = true;
+            if ended.as_mut().poll(cx).is_ready() {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+        connection.as_mut().poll(cx)
+    });
+    if let Err(error) = served.await {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// That a listener ends: connections take no further request.
+#[derive(Debug, Default)]
+struct Ending {
+    /// Set before the token is cancelled.
+    begun: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Ending {
+    fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.token.cancel();
     }
 }
 

@@ -1,8 +1,9 @@
-//! A stream that does not wait for ever: slow headers and slow readers are cut off.
+//! A stream that does not wait for ever: idle connections, slow headers and slow readers are cut off.
 //!
-//! hyper's own timer covers the wait for a request as a whole, and so it is the idle limit; this covers the time
-//! from a header's first byte to its last, and writing. Slow bodies are `body`'s affair, because their senders
-//! deserve an answer. Nothing here knows HTTP: the connection says when a request begins and ends.
+//! Three limits: between two requests, from a header's first byte to its last, and for writing. Slow bodies are `body`'s
+//! affair, because their senders deserve an answer. Nothing here knows HTTP: the connection says when a request begins and
+//! ends. hyper has a timer of its own for the wait for a header; a request costs it one armed and one disarmed, where here
+//! a connection keeps one, which is looked at when it rings.
 
 use std::{
     io,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use axum::body::Body;
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -48,49 +50,101 @@ pub struct Paced<S> {
     stream: S,
     pace: Pace,
     progress: Arc<Progress>,
-    header: Option<Header>,
+    /// Bytes of a header came: how many were whole before it.
+    coming: Option<u64>,
+    awaited: Option<Awaited>,
+    /// There was nothing more to be read, and nobody has asked since.
+    blocked: bool,
+    /// Rings when something awaited may be late; made once anything is waited for, and then kept.
+    read: Option<Pin<Box<Sleep>>>,
     /// Until when what is buffered must be written.
     write: Option<Pin<Box<Sleep>>>,
 }
 
-/// A header that is being read.
-struct Header {
-    /// How many were whole when it began.
+/// What a connection waits to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// The first byte of a request.
+    Request,
+    /// The rest of its header.
+    Header,
+}
+
+impl What {
+    fn is_late(self) -> io::Error {
+        late(match self {
+            What::Request => "no request came for a while",
+            What::Header => "the request's header came too slowly",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    what: What,
+    /// How many headers were whole when the wait began: with the next one it is over.
     begun: u64,
-    /// Until when it must be whole.
     until: Instant,
-    /// Made once it is waited for: most headers come in one piece.
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
     /// A new connection's first header is on the clock at once.
     pub fn new(stream: S, pace: Pace, progress: Arc<Progress>) -> Self {
-        let header = Some(Header { begun: 0, until: Instant::now() + pace.header, timer: None });
-        Self { stream, pace, progress, header, write: None }
-    }
-
-    /// Whether the header that is being read took too long.
-    fn header_is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let begun = self.progress.begun.load(Ordering::Relaxed);
-        match &mut self.header {
-            Some(header) if header.begun == begun => {
-                let timer = header.timer.get_or_insert_with(|| Box::pin(sleep_until(header.until)));
-                timer.as_mut().poll(cx).is_ready()
-            }
-            header => {
-                *header = None;
-                false
-            }
+        let awaited = Awaited { what: What::Header, begun: 0, until: Instant::now() + pace.header };
+        Self {
+            stream,
+            pace,
+            progress,
+            coming: Some(0),
+            awaited: Some(awaited),
+            blocked: false,
+            read: None,
+            write: None,
         }
     }
 
-    /// Bytes came: outside of a request they begin a header.
-    fn bytes_came(&mut self) {
+    /// Nothing can be read now: whether what is waited for is late. A body is not waited for here.
+    fn read_waits(&mut self, cx: &mut Context<'_>) -> Option<What> {
+        if self.progress.answering.load(Ordering::Relaxed) {
+            return None;
+        }
         let begun = self.progress.begun.load(Ordering::Relaxed);
-        let counted = self.header.as_ref().is_some_and(|header| header.begun == begun);
-        if !counted && !self.progress.answering.load(Ordering::Relaxed) {
-            self.header = Some(Header { begun, until: Instant::now() + self.pace.header, timer: None });
+        let what = if self.coming == Some(begun) { What::Header } else { What::Request };
+        let until = match self.awaited {
+            Some(awaited) if awaited.begun == begun && awaited.what == what => awaited.until,
+            _ => {
+                let most = if what == What::Header { self.pace.header } else { self.pace.idle };
+                let until = Instant::now() + most;
+                self.awaited = Some(Awaited { what, begun, until });
+                until
+            }
+        };
+        self.rings(until, cx).then_some(what)
+    }
+
+    /// Whether `until` has come; if not, the task is woken then, or earlier, to look again.
+    fn rings(&mut self, until: Instant, cx: &mut Context<'_>) -> bool {
+        let mut timer = match self.read.take() {
+            None => Box::pin(sleep_until(until)),
+            Some(timer) if timer.deadline() <= until && !timer.is_elapsed() => {
+                // It is armed, for this task, from an earlier wait.
+                self.read = Some(timer);
+                return false;
+            }
+            Some(mut timer) => {
+                timer.as_mut().reset(until);
+                timer
+            }
+        };
+        let late = timer.as_mut().poll(cx).is_ready();
+        self.read = Some(timer);
+        late
+    }
+
+    /// Bytes came: outside of a request they are a header's.
+    fn bytes_came(&mut self) {
+        if !self.progress.answering.load(Ordering::Relaxed) {
+            self.coming = Some(self.progress.begun.load(Ordering::Relaxed));
         }
     }
 
@@ -110,6 +164,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
+        this.blocked = false;
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 if buf.filled().len() > before {
@@ -117,10 +172,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Pending if this.header_is_late(cx) => {
-                Poll::Ready(Err(late("the request's header came too slowly")))
+            Poll::Pending => {
+                this.blocked = true;
+                this.read_waits(cx).map_or(Poll::Pending, |what| Poll::Ready(Err(what.is_late())))
             }
-            other => other,
+            failed => failed,
         }
     }
 }
@@ -158,7 +214,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
             Poll::Pending => this.write_waits(cx),
             ready => {
                 this.write = None;
-                ready
+                // After an answer that took its time hyper does not read again: it knows that there is nothing yet.
+                match this.blocked.then(|| this.read_waits(cx)).flatten() {
+                    Some(what) => Poll::Ready(Err(what.is_late())),
+                    None => ready,
+                }
             }
         }
     }
@@ -172,35 +232,53 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
-/// An answer's body; when hyper lets go of it the request is over.
+/// An answer's body.
+pub enum Content {
+    /// All of it, in one piece.
+    Whole(Bytes),
+    /// What the router makes.
+    Other(Body),
+}
+
+/// The same on its way; when hyper lets go of it the request is over.
 pub struct Answering {
-    body: Body,
+    content: Content,
     progress: Arc<Progress>,
 }
 
 impl Answering {
-    pub fn new(body: Body, progress: Arc<Progress>) -> Self {
-        Self { body, progress }
+    pub fn new(content: Content, progress: Arc<Progress>) -> Self {
+        Self { content, progress }
     }
 }
 
 impl hyper::body::Body for Answering {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match &mut self.content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(hyper::body::Frame::data(std::mem::take(bytes))))),
+            Content::Other(body) => Pin::new(body).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Other(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
+        match &self.content {
+            Content::Whole(bytes) => hyper::body::SizeHint::with_exact(bytes.len() as u64),
+            Content::Other(body) => body.size_hint(),
+        }
     }
 }
 

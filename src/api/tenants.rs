@@ -25,7 +25,7 @@ pub struct TenantCounts {
 /// The tenants that have a label of their own, and all others.
 #[derive(Debug)]
 pub struct Tenants {
-    known: RwLock<HashMap<TenantId, Arc<TenantCounts>>>,
+    known: RwLock<HashMap<TenantId, Arc<TenantCounts>, ahash::RandomState>>,
     other: Arc<TenantCounts>,
 }
 

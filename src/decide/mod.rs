@@ -103,7 +103,8 @@ impl<'a> Situation<'a> {
         let strategy = matched.map(|at| &policy.strategies[at]);
         let priority = strategy.and_then(|s| s.priority).unwrap_or(asked);
         message.priority = priority;
-        let channels = PerChannel::from_fn(|c| views::channel(policy, input, c, priority));
+        let named = views::Named::by(&input.question);
+        let channels = PerChannel::from_fn(|c| views::channel(policy, input, c, priority, named));
         Self { timing, strategy, strategy_errors: failures, priority, message, channels }
     }
 }

@@ -202,5 +202,35 @@ pub fn counts(points: f64) -> bool {
 /// To 1e-6, and never minus zero.
 #[inline]
 pub fn rounded(value: f64) -> f64 {
-    (value * ROUNDING).round() / ROUNDING + 0.0
+    round(value * ROUNDING) / ROUNDING + 0.0
+}
+
+/// `f64::round`, which is a call into the C library where the processor is not known to have an instruction for it.
+#[inline]
+fn round(value: f64) -> f64 {
+    /// From here on a number has no fraction.
+    const WHOLE: f64 = (1_u64 << 52) as f64;
+    if value.abs() >= WHOLE || value.is_nan() {
+        return value;
+    }
+    let whole = value as i64 as f64;
+    if (value - whole).abs() >= 0.5 { whole + 1.0_f64.copysign(value) } else { whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::round;
+
+    proptest! {
+        #[test]
+        fn rounding_is_the_standard_librarys(bits: u64, near in -4_000_000_i64..4_000_000) {
+            for value in [f64::from_bits(bits), near as f64 / 2.0, near as f64 / 2.0 - f64::EPSILON] {
+                // Plus or minus zero is all the same: it is added to zero.
+                prop_assert_eq!((round(value) + 0.0).to_bits(), (value.round() + 0.0).to_bits(), "{}", value);
+            }
+            prop_assert_eq!(round(0.499_999_999_999_999_94) + 0.0, 0.0);
+        }
+    }
 }

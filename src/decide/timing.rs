@@ -81,7 +81,7 @@ impl Timing {
 /// Whether quiet hours concern this message on this channel at all.
 pub fn rings(policy: &TenantPolicy, question: &Question<'_>, priority: Priority, channel: Channel) -> bool {
     let let_through = channel == Channel::Sms && question.allow_sms_in_quiet_hours;
-    policy.quiet_hours.channels.contains(&channel) && priority != Priority::Urgent && !let_through
+    policy.quiet_hours.channels.contains(channel) && priority != Priority::Urgent && !let_through
 }
 
 /// Whether France's window for marketing SMS binds this message on this channel; no urgency lifts it.

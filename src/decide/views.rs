@@ -8,7 +8,13 @@ use chrono::{Datelike, Timelike};
 
 use super::{DecisionInput, timing::Timing};
 use crate::{
-    domain::{address::Reach, channel::Channel, message::Priority, money::MicroEuros},
+    domain::{
+        address::Reach,
+        channel::{Channel, ChannelSet},
+        message::Priority,
+        money::MicroEuros,
+        question::Question,
+    },
     policy::{
         settings::TenantPolicy,
         view::{ChannelView, HistoryView, MessageView},
@@ -19,6 +25,20 @@ use crate::{
 const PRIOR_MESSAGES: f64 = 4.0;
 /// Fewer received messages than this say nothing.
 const HISTORY_MIN: u32 = 3;
+
+/// The channels that the request names.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    preferred: ChannelSet,
+    disabled: ChannelSet,
+}
+
+impl Named {
+    pub fn by(question: &Question<'_>) -> Self {
+        let Question { preferred, disabled, .. } = question;
+        Self { preferred: ChannelSet::of(preferred), disabled: ChannelSet::of(disabled) }
+    }
+}
 
 pub fn message<'a>(
     policy: &'a TenantPolicy,
@@ -56,12 +76,13 @@ pub fn channel(
     input: &DecisionInput<'_>,
     channel: Channel,
     priority: Priority,
+    named: Named,
 ) -> ChannelView {
     let terms = &policy.channels[channel];
     ChannelView {
         channel,
-        preferred: input.question.preferred.contains(&channel),
-        disabled: input.question.disabled.contains(&channel),
+        preferred: named.preferred.contains(channel),
+        disabled: named.disabled.contains(channel),
         available: input.reach[channel] == Reach::Known,
         opted_in: opted_in(policy, input, channel),
         healthy: input.facts.drivers[channel].configured && input.facts.drivers[channel].healthy,

@@ -51,6 +51,20 @@ impl fmt::Display for Channel {
     }
 }
 
+/// Some of the channels, in no order. Asking for one costs no search: decisions do so more often than anything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelSet(u8);
+
+impl ChannelSet {
+    pub fn of(channels: &[Channel]) -> Self {
+        Self(channels.iter().fold(0, |set, channel| set | 1 << channel.index()))
+    }
+
+    pub const fn contains(self, channel: Channel) -> bool {
+        self.0 & 1 << channel.index() != 0
+    }
+}
+
 /// One value for each channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PerChannel<T> {

@@ -80,7 +80,14 @@ text_id! {
 impl RecipientId {
     /// Whether a text has 1 to 256 characters and no control characters.
     pub fn fits(text: &str) -> bool {
-        (1..=256).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+        // Without a branch, so that many bytes are looked at together.
+        let visible = text.bytes().fold(true, |all, byte| all & (b' '..0x7f).contains(&byte));
+        let most = |count: usize| (1..=256).contains(&count);
+        if visible {
+            most(text.len())
+        } else {
+            most(text.chars().count()) && !text.chars().any(char::is_control)
+        }
     }
 
     /// Takes any text of 1 to 256 characters without control characters.
@@ -261,6 +268,16 @@ mod tests {
         }
         for bad in ["", "../x", "A", "é", "a/b", "a\0", "-a", "_a", ".hidden", "a b", &"a".repeat(64)] {
             assert!(TenantId::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_is_named_by_characters_and_not_by_bytes() {
+        for good in ["p", "prospect 456", "né·e", &"a".repeat(256), &"é".repeat(256)] {
+            assert!(RecipientId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a\n", "a\u{7f}", "\u{85}", &"a".repeat(257), &"é".repeat(257)] {
+            assert!(RecipientId::parse(bad).is_err(), "{bad:?}");
         }
     }
 

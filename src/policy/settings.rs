@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use crate::domain::{
     address::Region,
     by_word::ByWord,
-    channel::{Channel, PerChannel},
+    channel::{Channel, ChannelSet, PerChannel},
     delivery::OnUnknown,
     facts::SentLately,
     ids::CriterionName,
@@ -65,7 +65,7 @@ pub struct QuietHoursPolicy {
     pub hours: QuietHours,
     pub action: QuietAction,
     /// The channels that ring.
-    pub channels: Vec<Channel>,
+    pub channels: ChannelSet,
     /// `legal = "fr"`: marketing SMS wait for France's legal window.
     pub french_legal_window: bool,
 }

@@ -13,7 +13,7 @@ use crate::{
     domain::{
         address::Region,
         by_word::ByWord,
-        channel::{Channel, PerChannel},
+        channel::{Channel, ChannelSet, PerChannel},
         delivery::OnUnknown,
         ids::CriterionName,
         message::{MessageKind, Origin, Priority},
@@ -219,7 +219,7 @@ impl<'a> Pick<'a> {
         Some(QuietHoursPolicy {
             hours: QuietHours { start: start?, end: end? },
             action: action?,
-            channels: channels?,
+            channels: ChannelSet::of(&channels?),
             french_legal_window: french_legal_window?,
         })
     }

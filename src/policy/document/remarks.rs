@@ -76,7 +76,7 @@ impl Remarks<'_> {
     }
 
     fn quiet_hours(&mut self, policy: &TenantPolicy) {
-        if policy.quiet_hours.channels.contains(&Channel::Email) {
+        if policy.quiet_hours.channels.contains(Channel::Email) {
             self.at(
                 "quiet_hours.channels",
                 "quiet-email",

@@ -4,7 +4,12 @@
 use std::collections::BTreeMap;
 
 use channel_orchestrator::{
-    domain::{channel::Channel, ids::TenantId, message::Priority, money::MicroEuros},
+    domain::{
+        channel::{Channel, ChannelSet},
+        ids::TenantId,
+        message::Priority,
+        money::MicroEuros,
+    },
     policy::{
         assemble::{Assembled, Assembler, BundleSources, PolicyEnvironment},
         bundle::Bundle,
@@ -37,7 +42,7 @@ const OVERRIDES: &[Override] = &[
     ("default_priority = \"high\"", |p| p.default_priority = Priority::High),
     ("scoring.base = 40", |p| p.scoring.base = 40.0),
     ("[weights]\ncost = 21", |p| *p.weights.get_mut("cost").unwrap() = 21.0),
-    ("quiet_hours.channels = []", |p| p.quiet_hours.channels = Vec::new()),
+    ("quiet_hours.channels = []", |p| p.quiet_hours.channels = ChannelSet::default()),
     ("quiet_hours.legal = \"fr\"", |p| p.quiet_hours.french_legal_window = true),
     ("channels.sms.enabled = false", |p| p.channels.sms.enabled = false),
     ("channels.sms.from = \"+33612345678\"", |p| p.channels.sms.from = Some("+33612345678".into())),
