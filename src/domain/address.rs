@@ -86,6 +86,32 @@ impl Contact {
     }
 }
 
+/// The same in the caller's own words, where these are an address already: a decision that is not kept needs no copy.
+pub enum Spotted<'a> {
+    Missing,
+    /// Given, but not an address; the words say why.
+    Unreadable(String),
+    Known(Cow<'a, str>),
+}
+
+impl Spotted<'_> {
+    /// The address, where there is a good one. Personal data: never for logs.
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Spotted::Known(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    fn into_contact(self, kind: fn(String) -> Address) -> Contact {
+        match self {
+            Spotted::Missing => Contact::Missing,
+            Spotted::Unreadable(why) => Contact::Unreadable(why),
+            Spotted::Known(address) => Contact::Known(kind(address.into_owned())),
+        }
+    }
+}
+
 /// Whether a message can go there at all: what a decision knows of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach<'a> {
@@ -102,6 +128,15 @@ impl<'a> Reach<'a> {
             Contact::Missing => Reach::Missing,
             Contact::Unreadable(why) => Reach::Unreadable(why),
             Contact::Known(_) => Reach::Known,
+        })
+    }
+
+    /// The same of what was not copied.
+    pub fn of_spotted(spotted: &'a PerChannel<Spotted<'_>>) -> PerChannel<Self> {
+        PerChannel::from_fn(|channel| match &spotted[channel] {
+            Spotted::Missing => Reach::Missing,
+            Spotted::Unreadable(why) => Reach::Unreadable(why),
+            Spotted::Known(_) => Reach::Known,
         })
     }
 }
@@ -150,17 +185,31 @@ impl RawContacts {
 impl WrittenContacts<'_> {
     /// Reads each channel's address with the tenant's region.
     pub fn read(&self, region: Region) -> PerChannel<Contact> {
-        fn read(text: Option<&str>, read: impl Fn(&str) -> Result<Address, String>) -> Contact {
+        let PerChannel { sms, email, whatsapp, telegram } = self.spot(region);
+        PerChannel {
+            sms: sms.into_contact(Address::Phone),
+            email: email.into_contact(Address::Email),
+            whatsapp: whatsapp.into_contact(Address::Phone),
+            telegram: telegram.into_contact(Address::Chat),
+        }
+    }
+
+    /// The same without copies.
+    pub fn spot(&self, region: Region) -> PerChannel<Spotted<'_>> {
+        fn spot<'t>(
+            text: Option<&'t str>,
+            read: impl Fn(&'t str) -> Result<Cow<'t, str>, String>,
+        ) -> Spotted<'t> {
             match text.map(str::trim).filter(|t| !t.is_empty()) {
-                None => Contact::Missing,
-                Some(text) => read(text).map_or_else(Contact::Unreadable, Contact::Known),
+                None => Spotted::Missing,
+                Some(text) => read(text).map_or_else(Spotted::Unreadable, Spotted::Known),
             }
         }
         PerChannel {
-            sms: read(self.phone.as_deref(), |t| phone(t, region, Channel::Sms)),
-            email: read(self.email.as_deref(), email),
-            whatsapp: read(self.whatsapp.as_deref(), |t| phone(t, region, Channel::WhatsApp)),
-            telegram: read(self.telegram.as_deref(), chat),
+            sms: spot(self.phone.as_deref(), |t| phone(t, region, Channel::Sms)),
+            email: spot(self.email.as_deref(), email),
+            whatsapp: spot(self.whatsapp.as_deref(), |t| phone(t, region, Channel::WhatsApp)),
+            telegram: spot(self.telegram.as_deref(), chat),
         }
     }
 }
@@ -178,21 +227,21 @@ fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// Reads a phone number in any written form; a landline is no SMS address, other kinds are (details.md 2).
-fn phone(text: &str, region: Region, channel: Channel) -> Result<Address, String> {
+fn phone(text: &str, region: Region, channel: Channel) -> Result<Cow<'_, str>, String> {
     let refused = |why: &str| Err(format!("not a phone number: {:?} ({why})", shown(text)));
     if text.len() > 40 {
         return refused("too long");
     }
     if is_plain_mobile(text) {
-        return Ok(Address::Phone(text.to_owned()));
+        return Ok(text.into());
     }
     if let Some(number) = french_mobile(text, region) {
-        return Ok(Address::Phone(number));
+        return Ok(number.into());
     }
-    phone_by_library(text, region, channel)
+    phone_by_library(text, region, channel).map(Cow::Owned)
 }
 
-fn phone_by_library(text: &str, region: Region, channel: Channel) -> Result<Address, String> {
+fn phone_by_library(text: &str, region: Region, channel: Channel) -> Result<String, String> {
     let refused = |why: &str| Err(format!("not a phone number: {:?} ({why})", shown(text)));
     let Ok(parsed) = PhoneNumber::parse(text, Some(region.plan)) else {
         return refused(&format!("read as a number of {}; write it like +33612345678", region.as_str()));
@@ -203,7 +252,7 @@ fn phone_by_library(text: &str, region: Region, channel: Channel) -> Result<Addr
     if channel == Channel::Sms && parsed.get_type() == PhoneNumberType::FixedLine {
         return Err(format!("a landline cannot receive SMS: {:?}", shown(text)));
     }
-    Ok(Address::Phone(parsed.format_as(PhoneNumberFormat::E164).into_owned()))
+    Ok(parsed.format_as(PhoneNumberFormat::E164).into_owned())
 }
 
 /// Mobile numbers of one country that are E.164 as they are written, by their first digits.
@@ -266,7 +315,7 @@ fn french_mobile(text: &str, region: Region) -> Option<String> {
 }
 
 /// Reads a mailbox (RFC 5321: local part up to 64 octets, 254 in all). The domain is put in lower case.
-fn email(text: &str) -> Result<Address, String> {
+fn email(text: &str) -> Result<Cow<'_, str>, String> {
     let refused = |why: &str| Err(format!("not an email address: {:?} ({why})", shown(text)));
     let Some((local, domain)) = text.rsplit_once('@') else { return refused("no @") };
     if text.len() > 254 || local.len() > 64 {
@@ -283,25 +332,24 @@ fn email(text: &str) -> Result<Address, String> {
         return refused("the part after @ is no domain");
     }
     match mailbox_fault(local, domain) {
-        None if domain.is_ascii() => {
-            let mut address = text.to_owned();
-            address[local.len()..].make_ascii_lowercase();
-            Ok(Address::Email(address))
+        None if !domain.is_ascii() => Ok(format!("{local}@{}", domain.to_lowercase()).into()),
+        None if domain.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Ok(format!("{local}@{}", domain.to_ascii_lowercase()).into())
         }
-        None => Ok(Address::Email(format!("{local}@{}", domain.to_lowercase()))),
+        None => Ok(text.into()),
         Some(why) => refused(why),
     }
 }
 
 /// Reads a Telegram chat: an integer id (negative for groups) or a public `@name`.
-fn chat(text: &str) -> Result<Address, String> {
+fn chat(text: &str) -> Result<Cow<'_, str>, String> {
     let named = text.strip_prefix('@').is_some_and(|name| {
         (4..=32).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_alphabetic())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     });
     if named || text.parse::<i64>().is_ok_and(|id| id != 0) {
-        return Ok(Address::Chat(text.to_owned()));
+        return Ok(text.into());
     }
     Err(format!("not a Telegram chat: {:?} (a number such as 123456789, or @name)", shown(text)))
 }
@@ -367,7 +415,7 @@ mod tests {
                     assert!(is_plain_mobile(&text), "{text}");
                     for channel in [Channel::Sms, Channel::WhatsApp] {
                         let read = phone_by_library(&text, region, channel);
-                        assert_eq!(read.as_ref().map(Address::as_str), Ok(text.as_str()));
+                        assert_eq!(read.as_deref(), Ok(text.as_str()));
                     }
                 }
             }
@@ -395,7 +443,7 @@ mod tests {
                 let number = french_mobile(&text, france).unwrap_or_else(|| panic!("{text}"));
                 for channel in [Channel::Sms, Channel::WhatsApp] {
                     let read = phone_by_library(&text, france, channel);
-                    assert_eq!(read.as_ref().map(Address::as_str), Ok(number.as_str()), "{text}");
+                    assert_eq!(read.as_deref(), Ok(number.as_str()), "{text}");
                 }
                 assert_eq!(french_mobile(&text, other), None);
             }
@@ -417,11 +465,8 @@ mod tests {
     #[test]
     fn a_number_is_read_alike_in_both_forms() {
         for ends in ["39980000", "90000000", "97123456"] {
-            let national = phone(
-                &format!("06{ends}").replacen("06", "06 ", 1),
-                Region::parse("FR").unwrap(),
-                Channel::Sms,
-            );
+            let text = format!("06 {ends}");
+            let national = phone(&text, Region::parse("FR").unwrap(), Channel::Sms);
             assert!(national.is_err() && sms(&format!("+336{ends}")).address().is_none(), "{ends}");
         }
     }
@@ -442,7 +487,7 @@ mod tests {
         for good in ["client@example.com", "a.b+c@Exämple.fr", "x@sub.example.co.uk"] {
             assert!(email(good).is_ok(), "{good}");
         }
-        assert_eq!(email("A@EXAMPLE.Com").unwrap().as_str(), "A@example.com");
+        assert_eq!(email("A@EXAMPLE.Com").as_deref(), Ok("A@example.com"));
         for bad in [
             "",
             "a",

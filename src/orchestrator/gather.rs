@@ -51,7 +51,8 @@ impl Orchestrator {
         contacts: &PerChannel<Contact>,
         at: DateTime<Utc>,
     ) -> Result<Facts, StoreError> {
-        if let Some(facts) = self.facts_at_hand(bundle, about, contacts, at) {
+        let at_hand = PerChannel::from_fn(|channel| contacts[channel].address().map(Address::as_str));
+        if let Some(facts) = self.facts_at_hand(bundle, about, at_hand, at) {
             return Ok(facts);
         }
         let policy = bundle.policy();
@@ -79,14 +80,14 @@ impl Orchestrator {
         &self,
         bundle: &Bundle,
         about: About<'_>,
-        contacts: &PerChannel<Contact>,
+        addresses: PerChannel<Option<&str>>,
         at: DateTime<Utc>,
     ) -> Option<Facts> {
         let policy = bundle.policy();
         let asked = Asking {
             tenant: about.tenant,
             recipient: about.recipient,
-            addresses: PerChannel::from_fn(|channel| contacts[channel].address().map(Address::as_str)),
+            addresses,
             kind: about.kind,
             origin: about.origin,
             at,

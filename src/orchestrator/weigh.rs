@@ -14,7 +14,7 @@ use super::{About, Orchestrator};
 use crate::{
     decide::{self, Choice, DecisionInput},
     domain::{
-        address::{Contact, Reach},
+        address::{Reach, Spotted},
         channel::PerChannel,
         facts::Facts,
         ids::{PolicyVersion, RecipientId, TenantId},
@@ -30,7 +30,7 @@ pub struct Grounds<'r> {
     lean: &'r Lean<'r>,
     bundle: Arc<Bundle>,
     recipient: RecipientId,
-    contacts: PerChannel<Contact>,
+    contacts: PerChannel<Spotted<'r>>,
     words: Words,
     facts: Facts,
     at: DateTime<Utc>,
@@ -60,7 +60,7 @@ impl Orchestrator {
         }
         let recipient = RecipientId::parse(&lean.recipient).ok()?;
         let at = lean.at.unwrap_or_else(|| self.clock.now());
-        let contacts = lean.contacts.read(bundle.policy().region);
+        let contacts = lean.contacts.spot(bundle.policy().region);
         let about = About {
             tenant: bundle.tenant(),
             recipient: &recipient,
@@ -68,7 +68,8 @@ impl Orchestrator {
             origin: lean.origin,
             send_at: lean.send_at,
         };
-        let facts = self.facts_at_hand(bundle, about, &contacts, at)?;
+        let addresses = PerChannel::from_fn(|channel| contacts[channel].address());
+        let facts = self.facts_at_hand(bundle, about, addresses, at)?;
         let content = lean.content;
         let words =
             Words { message: content, channels: PerChannel::from_fn(|_| content), ..Words::default() };
@@ -86,7 +87,7 @@ impl Grounds<'_> {
         };
         let input = DecisionInput {
             question: self.question(),
-            reach: Reach::of(&self.contacts),
+            reach: Reach::of_spotted(&self.contacts),
             words: &self.words,
             facts: &self.facts,
             at: self.at,
