@@ -58,6 +58,8 @@ mod support;
 /// Callers at once, and messages on their way at most.
 const CALLERS: usize = 256;
 const ON_THEIR_WAY: usize = 4096;
+/// Messages being sent at once: what an operator sets (`[limits] concurrency`) where providers take many.
+pub const PLACES: u32 = 512;
 /// Messages stored before the measurement begins.
 const STORED: [usize; 3] = [0, 1_000, 100_000];
 const STORED_QUICK: [usize; 2] = [0, 10_000];
@@ -201,7 +203,7 @@ impl House {
     fn worker(&self) -> Worker {
         let o = &self.orchestrator;
         let queue = Arc::clone(&self.watched) as Arc<dyn Queue>;
-        let settings = WorkerSettings::default();
+        let settings = WorkerSettings { concurrency: PLACES, claim_size: 256, ..WorkerSettings::default() };
         let mut worker =
             Worker::new("bench", queue, o.drivers.clone(), o.clock.clone(), o.bell.clone(), settings);
         worker.terms = Some(Arc::new(PolicyTerms(o.policies.clone())));

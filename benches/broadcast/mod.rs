@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    PLACES,
     load::{cpu_seconds, figure},
     support::daemon::Daemon,
 };
@@ -34,7 +35,7 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 pub fn run(quick: bool) {
     let (all, part) = if quick { QUICK } else { MILLION };
     let folder = super::folder();
-    let mut daemon = Daemon::prepare(folder.path(), "", "");
+    let mut daemon = Daemon::prepare(folder.path(), "", &format!("[limits]\nconcurrency = {PLACES}\n"));
     daemon.start();
     let house = House { pid: daemon.pid().expect("it runs"), daemon: &daemon };
     house.broadcast(0..WARM);

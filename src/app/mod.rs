@@ -51,6 +51,9 @@ use public::PublicDoor;
 /// callers can ask again.
 const CONNECTIONS_DRAIN: Duration = Duration::from_secs(10);
 
+/// Messages claimed in one statement at most: it costs about the same for many as for one, and its commit must not be long.
+const CLAIM_MAX: u32 = 256;
+
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -107,6 +110,7 @@ impl App {
             .with_health(Arc::clone(&breakers) as Arc<dyn Health>);
         let settings = WorkerSettings {
             concurrency: config.limits.concurrency,
+            claim_size: config.limits.concurrency.min(CLAIM_MAX),
             drain: Duration::from_secs(config.limits.drain_seconds.into()),
             // Longer than the longest last step of any driver, whatever its settings say.
             lease_seconds: WorkerSettings::least_lease_seconds(&drivers)
