@@ -275,6 +275,8 @@ fn builder(limits: Limits) -> http1::Builder {
     builder
         // How long a header is waited for is the stream's affair (`Paced`).
         .header_read_timeout(None)
+        // An answer is short: one copy more costs less than to hand over two pieces.
+        .writev(false)
         .max_header_size(limits.connections.header_bytes)
         .max_buf_size(limits.connections.header_bytes.max(64 << 10));
     builder
