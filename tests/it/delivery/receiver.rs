@@ -101,6 +101,7 @@ async fn a_stop_stops_what_waits_and_a_start_lets_it_go() {
     let shown = desk.record(&waiting[0]).await;
     assert_eq!((shown.status, driver.sent().len()), (Status::Skipped, 0));
     assert_eq!(shown.status_reason.as_deref(), Some("wrote STOP on 2025-11-15"));
+    desk.clock.set(at(61));
     receiver.provider_events(&*driver, &neighbour, None, vec![said("START")]).await.unwrap();
     desk.clock.set(at(121));
     desk.worker.run_once().await.unwrap();
