@@ -21,7 +21,7 @@ pub struct Shut {
     pub credential: String,
     pub cause: ShutCause,
     pub since: DateTime<Utc>,
-    /// Tried again then; none: when an operator says so.
+    /// Tried again then; none: when an operator says so, or when calls that hang have ended.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -34,16 +34,20 @@ pub enum ShutCause {
     Refused,
     /// An operator paused it.
     Paused,
+    /// So many of its calls have no answer yet that it gets no further ones.
+    Hanging,
 }
 
 impl ShutCause {
-    pub const ALL: [ShutCause; 3] = [ShutCause::Failing, ShutCause::Refused, ShutCause::Paused];
+    pub const ALL: [ShutCause; 4] =
+        [ShutCause::Failing, ShutCause::Refused, ShutCause::Paused, ShutCause::Hanging];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             ShutCause::Failing => "failing",
             ShutCause::Refused => "refused",
             ShutCause::Paused => "paused",
+            ShutCause::Hanging => "hanging",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! database has it, and no transaction is open while a driver works. Logs name message, channel, driver and
 //! class, never an address or a text.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     breaker::Permit,
     gates::{at_budget_limit, before_attempt, before_terms, held_by_pause},
+    lanes::Place,
     machine::{Standing, after_attempt, after_silence, poll_at, stopped, when_down, without_attempt},
     terms::AttemptTerms,
     worker::{LEASE_MARGIN_SECONDS, Worker},
@@ -41,6 +42,7 @@ const OVER_RETRY_BUDGET_SECONDS: i64 = 5;
 /// An attempt about to be made.
 struct Trying<'a> {
     claimed: &'a Claimed,
+    place: &'a Place,
     driver: Arc<dyn Driver>,
     permit: Permit,
     outbound: Outbound,
@@ -52,12 +54,12 @@ struct Trying<'a> {
 
 impl Worker {
     /// Takes one message as far as it goes now. An error says that the process must stop.
-    pub(super) async fn deliver(&self, claimed: Claimed) -> Result<()> {
+    pub(super) async fn deliver(&self, claimed: Claimed, place: &Place) -> Result<()> {
         failpoint::poison(claimed.request.recipient.as_str());
         let standing = Standing::of(&claimed);
         let now = self.clock.now();
         match claimed.due {
-            Due::Settle => return self.settle_unknown(&claimed).await,
+            Due::Settle => return self.settle_unknown(&claimed, place).await,
             Due::Escalate => {
                 // What comes after the appointment helps nobody.
                 let over = claimed.request.event_at.is_some_and(|event| event <= now);
@@ -93,16 +95,35 @@ impl Worker {
             return self.advance(&claimed, &next).await;
         }
         let (cost, started) = (hop.cost, Instant::now());
-        let trying = Trying { claimed: &claimed, driver, permit, outbound, terms, cost, began: now, started };
-        match self.prepare(&trying).await {
+        let claimed = &claimed;
+        let trying = Trying { claimed, place, driver, permit, outbound, terms, cost, began: now, started };
+        let prepared = self.prepare(&trying);
+        match self.unless_it_hangs(trying.driver.credential(), place, prepared).await {
             Ok(Some(prepared)) => self.send(trying, prepared).await,
             Ok(None) => {
                 let at = self.clock.now();
                 let reason = "its lease was nearly over".to_owned();
-                self.advance(&claimed, &Next::HoldUntil { at, reason }).await
+                self.advance(claimed, &Next::HoldUntil { at, reason }).await
             }
             Err(failure) => self.record_unsent(trying, failure).await,
         }
+    }
+
+    /// Waits for a call. One that hangs is waited for beside the lane, so that it holds up nobody who goes elsewhere.
+    pub(super) async fn unless_it_hangs<T>(
+        &self,
+        credential: &str,
+        place: &Place,
+        call: impl Future<Output = T>,
+    ) -> T {
+        let mut call = pin!(call);
+        if let Ok(ended) = tokio::time::timeout(self.settings.patience, &mut call).await {
+            return ended;
+        }
+        let most = self.settings.concurrency.div_ceil(2);
+        let _hangs = self.breakers.hangs(credential, most, self.clock.now());
+        place.stand_aside();
+        call.await
     }
 
     /// The hop's first driver that may be used, beginning after the one that failed last for a reason of its own; where
@@ -205,7 +226,8 @@ impl Worker {
             drop(prepared);
             Outcome::failed(ErrorClass::NotSent, "the lease was nearly over when the intent was recorded")
         } else {
-            last_step(prepared, trying.driver.send_timeout_seconds()).await
+            let sent = last_step(prepared, trying.driver.send_timeout_seconds());
+            self.unless_it_hangs(trying.driver.credential(), trying.place, sent).await
         };
         failpoint::hit("outcome.pre_begin");
         let now = self.clock.now();

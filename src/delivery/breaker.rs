@@ -6,6 +6,8 @@
 //! refused with several, it holds for all. It decides nothing about a message: whoever is not let through waits or goes elsewhere. State is this process's own;
 //! after a restart it is found out anew.
 
+mod hanging;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -16,6 +18,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use self::hanging::Hanging;
 use super::window::Window;
 use crate::{
     channels::health::{Health, Shut, ShutCause},
@@ -40,7 +43,7 @@ const REFUSED_WAIT: (u32, u32) = (60, 900);
 const REFUSED_SENDERS: usize = 3;
 /// A probe that has told nothing for this long is taken for lost, in seconds: longer than any lease.
 const PROBE_LOST: i64 = 1_800;
-/// When a probe is under way, the others look again after this many seconds.
+/// When a probe is under way, or calls hang, the others look again after this many seconds.
 const PROBE_PATIENCE: i64 = 5;
 
 /// How a call ended, in the breaker's terms.
@@ -209,13 +212,17 @@ struct Board {
     refused: BTreeMap<Line, Closed>,
     /// By operators, with the moment and the reason.
     paused: BTreeMap<String, (DateTime<Utc>, String)>,
+    hanging: Hanging,
 }
 
 impl Board {
     /// Anything is shut, or was and nobody has looked since.
     fn is_troubled(&self) -> bool {
         let shut = |circuit: &Circuit| circuit.closed.is_some();
-        !self.paused.is_empty() || !self.refused.is_empty() || self.circuits.values().any(shut)
+        !self.paused.is_empty()
+            || !self.refused.is_empty()
+            || self.circuits.values().any(shut)
+            || self.hanging.full().next().is_some()
     }
 
     /// What refusals so far leave to this sender.
@@ -275,6 +282,9 @@ impl Breakers {
         if let Some((_, why)) = board.paused.get(credential) {
             let reason = format!("{credential} was paused by an operator: {why}");
             return Err(Waits { until: now + TimeDelta::seconds(REFUSED_WAIT.0.into()), reason });
+        }
+        if let Some(reason) = board.hanging.why_full(credential) {
+            return Err(Waits { until: now + TimeDelta::seconds(PROBE_PATIENCE), reason });
         }
         let refused = board.refused_admission(&line, now);
         let circuit = board.circuits.get(credential).and_then(|circuit| circuit.closed.as_ref());
@@ -411,6 +421,9 @@ impl Health for Breakers {
         if board.paused.contains_key(credential) {
             return Some(format!("{credential} was paused by an operator"));
         }
+        if let Some(why) = board.hanging.why_full(credential) {
+            return Some(why);
+        }
         // Once its wait is over it counts as well again: the next message is its probe.
         let shut = |closed: &Closed| now < closed.until || closed.is_probed(now);
         // Asked with every decision, and almost always there is nothing to look up.
@@ -443,7 +456,13 @@ impl Health for Breakers {
         let failing = board.circuits.iter().filter_map(|(name, circuit)| {
             circuit.closed.as_ref().map(|at| closed(name, ShutCause::Failing, at))
         });
-        paused.chain(refused).chain(failing).collect()
+        let hanging = board.hanging.full().map(|(credential, since)| Shut {
+            credential: credential.to_owned(),
+            cause: ShutCause::Hanging,
+            since,
+            until: None,
+        });
+        paused.chain(refused).chain(failing).chain(hanging).collect()
     }
 }
 

@@ -2,12 +2,14 @@
 //! and no other.
 //!
 //! A message takes a place on the lane of the channel that was chosen for it first, from its claim to its step's end;
-//! its fallbacks stay on that lane. What is due on a lane without places is not claimed at all, so that it waits as what
+//! its fallbacks stay on that lane. Where its provider takes very long it stands aside and leaves its place to others, so
+//! that who goes by the same channel through another provider is not held up either; how many may stand aside for one
+//! credential is `breaker`'s affair. What is due on a lane without places is not claimed at all, so that it waits as what
 //! it is and costs nothing. Counts are this process's own; nothing is decided about a message here.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use crate::{
@@ -26,13 +28,22 @@ pub struct Lanes {
 pub struct Place {
     lanes: Arc<Lanes>,
     lane: Option<Channel>,
+    is_left: AtomicBool,
+}
+
+impl Place {
+    /// Leaves the place to others; its task goes on beside the lane.
+    pub fn stand_aside(&self) {
+        let left_before = self.is_left.swap(true, Ordering::SeqCst);
+        if let Some(lane) = self.lane.filter(|_| !left_before) {
+            self.lanes.taken[lane].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(lane) = self.lane {
-            self.lanes.taken[lane].fetch_sub(1, Ordering::SeqCst);
-        }
+        self.stand_aside();
     }
 }
 
@@ -41,7 +52,7 @@ impl Lanes {
         if let Some(lane) = lane {
             self.taken[lane].fetch_add(1, Ordering::SeqCst);
         }
-        Place { lanes: Arc::clone(self), lane }
+        Place { lanes: Arc::clone(self), lane, is_left: AtomicBool::new(false) }
     }
 
     fn left(&self, places: u32) -> PerChannel<u32> {
@@ -94,6 +105,18 @@ mod tests {
         assert_eq!(lanes.room(1, 64), None);
         drop(all);
         assert_eq!(lanes.room(1, 64), Some(Room::Shared(1)));
+    }
+
+    #[test]
+    fn who_stands_aside_leaves_one_place_and_leaves_it_once() {
+        let lanes = Arc::new(Lanes::default());
+        let places: Vec<Place> = (0..8).map(|_| lanes.enter(Some(Channel::Sms))).collect();
+        places[0].stand_aside();
+        places[0].stand_aside();
+        let one = PerChannel::from_fn(|lane| if lane == Channel::Sms { 1 } else { 8 });
+        assert_eq!(lanes.room(8, 64), Some(Room::Lanes(one)));
+        drop(places);
+        assert_eq!(lanes.room(8, 64), Some(Room::Shared(8)));
     }
 
     #[test]

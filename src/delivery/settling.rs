@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    lanes::Place,
     machine::{Standing, after_evidence, after_poll, after_settle_window},
     worker::Worker,
     writing::{Write, Written},
@@ -25,7 +26,7 @@ const LOOK_UP_MAX: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// What becomes of a message whose last attempt ended unknown.
-    pub(super) async fn settle_unknown(&self, claimed: &Claimed) -> Result<()> {
+    pub(super) async fn settle_unknown(&self, claimed: &Claimed, place: &Place) -> Result<()> {
         failpoint::hit("recon.start");
         let standing = Standing::of(claimed);
         let Some(last) = &claimed.last_attempt else {
@@ -36,7 +37,7 @@ impl Worker {
             return self.advance(claimed, &next).await;
         }
         failpoint::hit("recon.query");
-        let why = match self.look_up(claimed, last).await {
+        let why = match self.look_up(claimed, last, place).await {
             Found::Accepted { provider_message_id, cost } => {
                 failpoint::hit("recon.found");
                 let outcome = Outcome::Accepted { provider_message_id: Some(provider_message_id), cost };
@@ -62,7 +63,7 @@ impl Worker {
     }
 
     /// Asks the driver that made the attempt.
-    async fn look_up(&self, claimed: &Claimed, last: &Attempt) -> Found {
+    async fn look_up(&self, claimed: &Claimed, last: &Attempt, place: &Place) -> Found {
         let Some(driver) = self.drivers.get(&last.driver).map(Arc::clone) else {
             return Found::CannotTell(format!("driver {} is not there any more", last.driver));
         };
@@ -74,9 +75,10 @@ impl Worker {
             return Found::CannotTell("what was sent cannot be made out now".into());
         }
         let (started_at, ended_at) = (last.started_at, last.finished_at.unwrap_or(last.started_at));
-        let asked = LookUp { outbound, started_at, ended_at };
+        let (asked, credential) = (LookUp { outbound, started_at, ended_at }, driver.credential().to_owned());
         let task = AbortOnDropHandle::new(tokio::spawn(async move { driver.look_up(&asked).await }));
-        match tokio::time::timeout(LOOK_UP_MAX, task).await {
+        let found = tokio::time::timeout(LOOK_UP_MAX, task);
+        match self.unless_it_hangs(&credential, place, found).await {
             Ok(Ok(found)) => found,
             Ok(Err(_)) => Found::CannotTell("the driver failed in itself while it asked".into()),
             Err(_) => Found::CannotTell("the provider did not answer in time".into()),

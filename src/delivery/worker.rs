@@ -1,8 +1,8 @@
 //! The worker: finds what is due, has it tried, and takes care of what a crash left open.
 //!
-//! Several messages at a time on each channel (`lanes`), never one message twice: a claim is a lease that outlives the longest send, and
-//! a lease that runs out leads to an unknown outcome, never to a second send. It stops, rather than guess,
-//! when the database cannot say whether a commit happened.
+//! Several messages at a time on each channel (`lanes`), never one message twice: a claim is a lease that outlives the
+//! longest send, and a lease that runs out leads to an unknown outcome, never to a second send. It stops, rather than
+//! guess, when the database cannot say whether a commit happened.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -41,6 +41,9 @@ const IDLE_MIN: Duration = Duration::from_millis(50);
 pub struct WorkerSettings {
     /// Messages in flight at once on each channel: a provider that hangs holds up no other channel.
     pub concurrency: u32,
+    /// A call that lasts longer hangs: its message leaves its place to others, and once half as many as there are places
+    /// hang, their credential gets no further ones (reliability.md F35).
+    pub patience: Duration,
     /// Messages claimed at once; where lanes are busy, on each.
     pub claim_size: u32,
     /// How long a claim lasts.
@@ -55,6 +58,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             concurrency: 64,
+            patience: Duration::from_secs(5),
             claim_size: 64,
             lease_seconds: 900,
             drain: Duration::from_secs(25),
@@ -250,10 +254,7 @@ impl Worker {
 
     fn start(&self, tasks: &mut JoinSet<Result<()>>, claim: Claimed) {
         let (worker, place) = (self.clone(), self.lanes.enter(claim.lane));
-        tasks.spawn(async move {
-            let _place = place;
-            worker.deliver(claim).await
-        });
+        tasks.spawn(async move { worker.deliver(claim, &place).await });
     }
 
     /// Takes care of leases that ran out, or of everything that an earlier life of this worker left open.

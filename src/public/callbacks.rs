@@ -12,7 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Public, body, frame};
+use super::{
+    Public,
+    body::{self, Received},
+    frame,
+};
 use crate::{
     api::metrics::CallbackResult,
     channels::{
@@ -43,17 +47,22 @@ pub(super) async fn callback(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Response {
-    let Ok(_room) = public.callbacks.try_acquire() else {
-        public.count("any", CallbackResult::Shed);
-        return frame::later();
-    };
     let found = path.ok().and_then(|Path((driver, tenant))| public.find(&driver, &tenant));
     let Some((driver, tenant)) = found else {
         public.count("none", CallbackResult::Unknown);
         return frame::not_found();
     };
     let (head, body) = request.into_parts();
-    match public.verify(driver, tenant, &head, body).await {
+    let received = match public.receive(&*driver, body).await {
+        Ok(received) => received,
+        Err(response) => return response,
+    };
+    // Not before: whoever sends a body slowly, signed by nobody, would hold the room of the others meanwhile.
+    let Ok(_room) = public.callbacks.try_acquire() else {
+        public.count("any", CallbackResult::Shed);
+        return frame::later();
+    };
+    match public.verify(driver, tenant, &head, received).await {
         Ok(verified) => public.act(&head, verified).await,
         Err(response) => response,
     }
@@ -71,18 +80,21 @@ impl Public {
         Some((Arc::clone(driver), tenant))
     }
 
+    async fn receive(&self, driver: &dyn Driver, body: Body) -> Result<Received<'_>, Response> {
+        let limit = driver.callbacks().map_or(0, |callbacks| callbacks.body_bytes_max());
+        body::receive(self, body, limit).await.map_err(|status| {
+            self.count(driver.name(), CallbackResult::Refused);
+            frame::turned_away(status)
+        })
+    }
+
     async fn verify(
         &self,
         driver: Arc<dyn Driver>,
         tenant: TenantId,
         head: &request::Parts,
-        body: Body,
+        received: Received<'_>,
     ) -> Result<Verified, Response> {
-        let limit = driver.callbacks().map_or(0, |callbacks| callbacks.body_bytes_max());
-        let received = body::receive(self, body, limit).await.map_err(|status| {
-            self.count(driver.name(), CallbackResult::Refused);
-            frame::turned_away(status)
-        })?;
         let as_it_came = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let call = Call {
             method: head.method.to_string(),

@@ -214,11 +214,15 @@ pub(super) enum Reader {
 
 impl Readers {
     pub(super) async fn take(&self) -> Result<Reader, StoreError> {
-        let taken = match self {
+        self.connect().await.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// The same, with the error as it is.
+    pub(super) async fn connect(&self) -> Result<Reader, sqlx::Error> {
+        match self {
             Readers::Sqlite(pool, _) => pool.acquire().await.map(Reader::Sqlite),
             Readers::Postgres(pool) => pool.acquire().await.map(Reader::Postgres),
-        };
-        taken.map_err(|error| StoreError::Unavailable(error.to_string()))
+        }
     }
 
     /// One for short readings by key: an embedded database is read in place, which takes less time than to hand the

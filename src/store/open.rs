@@ -243,7 +243,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         _ => None,
     };
     let recall = match options.access {
-        Access::Daemon => Some(recall(&readers).await?),
+        Access::Daemon => Some(recall(&readers).await.map_err(|fault| cannot_open(&shown, fault))?),
         Access::Beside | Access::ReadOnly => None,
     };
     let loader = recall.clone().map(|recall| Loader { recall, readers: readers.clone() });
@@ -255,9 +255,9 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
 }
 
 /// Empty, and as large as what is there asks for: the newest row's number tells about how many there are.
-async fn recall(readers: &Readers) -> Result<Arc<Recall>> {
+async fn recall(readers: &Readers) -> Result<Arc<Recall>, Fault> {
     let sql = "SELECT (SELECT COALESCE(MAX(rowid), 0) FROM bodies), (SELECT COUNT(*) FROM suppressions)";
-    let row = readers.take().await?.link().row(sql, values![]).await?;
+    let row = readers.connect().await.map_err(Fault::Sql)?.link().row(sql, values![]).await?;
     let count = |at: usize| -> Result<u64, Fault> {
         let number = row.as_ref().map(|row| row.int(at)).transpose()?.unwrap_or(0);
         Ok(u64::try_from(number).unwrap_or(0))

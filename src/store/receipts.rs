@@ -240,7 +240,13 @@ impl Receipt {
             lock_address(link, &refusal.address).await?;
         }
         lock_message(link, message).await?;
-        let reported = Reported::load(link, message, attempt).await?;
+        let reported = match Reported::load(link, message, attempt).await {
+            Err(Fault::Corrupt(why)) => {
+                tracing::error!(message_id = %message, why, "a receipt of what does not read back is kept");
+                return Ok(Delivery::Damaged);
+            }
+            reported => reported?,
+        };
         if reported.is_open() {
             return Ok(Delivery::TooEarly);
         }
@@ -339,6 +345,8 @@ enum Delivery {
     /// Its attempt is open: the outcome comes first.
     TooEarly,
     NoMatch,
+    /// The disk has damaged what it is about: a person must look.
+    Damaged,
 }
 
 struct Receive {
@@ -362,11 +370,11 @@ impl Operation for Receive {
                 receipt.keep(link, true).await?;
                 Received::Orphan
             }
-            Delivery::NoMatch if receipt.reference.is_some() => {
+            Delivery::NoMatch if receipt.reference.is_none() => Received::Nobodys,
+            Delivery::NoMatch | Delivery::Damaged => {
                 receipt.keep(link, false).await?;
                 Received::Orphan
             }
-            Delivery::NoMatch => Received::Nobodys,
         };
         match received {
             Received::Again => crate::failpoint::hit("receipt.dedup"),
@@ -398,7 +406,7 @@ impl Operation for Sweep {
             let orphan = Receipt::of_orphan(&row)?;
             match orphan.deliver(link, self.after, self.now).await? {
                 Delivery::TooEarly => {}
-                Delivery::NoMatch => {
+                Delivery::NoMatch | Delivery::Damaged => {
                     // What was ready is no more: it waits for its seven days to be over.
                     orphan.forget(link).await?;
                     orphan.keep(link, false).await?;

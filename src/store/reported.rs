@@ -1,12 +1,17 @@
 //! An attempt that receipts tell of, with its message: what the set of them comes to, written.
 //!
 //! Written upwards only, never over an end but from `unresolved`, `failed` and `quarantined` (I8), and never while another attempt is
-//! open. Whoever holds a lease on a message that a receipt settles has lost it. What comes next is not decided here.
+//! open. Whoever holds a lease on a message that a receipt settles has lost it. What comes next is not decided here, and
+//! nothing is written over a row that the disk has damaged (reliability.md F14).
+
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 
 use super::{
     attempts::spend,
+    checksums,
     database::{Fault, Link, values},
     engagement::{self, Deed},
     evidence::follow,
@@ -53,19 +58,34 @@ pub(super) struct Reported {
     started_at: DateTime<Utc>,
 }
 
+/// Both rows, and whether both add up.
+static BOTH: LazyLock<String> = LazyLock::new(|| {
+    let adds_up = |table: &str, which: &str, sum: &str| {
+        format!("(SELECT COUNT(*) FROM {table} WHERE {which} AND checksum = {sum})")
+    };
+    let message = adds_up("messages", "id = $1", checksums::MESSAGE);
+    let attempt = adds_up("attempts", "id = $2", checksums::ATTEMPT);
+    format!(
+        "SELECT m.tenant, m.origin, m.accepted_at, m.status, m.attempts, m.hop_attempts, m.resend_used, \
+         m.open_attempt, a.number, a.hop, a.status, a.channel, a.day, a.cost, \
+         a.provider_message_id, a.receipt, a.receipt_conflict, a.started_at, m.hop, m.waived, \
+         m.escalated_from, {message} + {attempt} \
+         FROM messages m JOIN attempts a ON a.message_id = m.id WHERE m.id = $1 AND a.id = $2"
+    )
+});
+
 impl Reported {
+    /// `Corrupt` where a row does not read back, or not as it was written.
     pub(super) async fn load(
         link: &mut Link<'_>,
         message: MessageId,
         attempt: AttemptId,
     ) -> Result<Self, Fault> {
-        let sql = "SELECT m.tenant, m.origin, m.accepted_at, m.status, m.attempts, m.hop_attempts, m.resend_used, \
-                   m.open_attempt, a.number, a.hop, a.status, a.channel, a.day, a.cost, \
-                   a.provider_message_id, a.receipt, a.receipt_conflict, a.started_at, m.hop, m.waived, \
-                   m.escalated_from \
-                   FROM messages m JOIN attempts a ON a.message_id = m.id WHERE m.id = $1 AND a.id = $2";
-        let row = link.row(sql, values![message, attempt]).await?;
+        let row = link.row(AssertSqlSafe(BOTH.as_str()), values![message, attempt]).await?;
         let row = row.ok_or_else(|| Fault::Corrupt("an attempt vanished while it was looked at".into()))?;
+        if row.int(21)? != 2 {
+            return Err(Fault::Corrupt("a message or its attempt: its checksum is wrong".into()));
+        }
         let word = row.text(10)?;
         Ok(Self {
             message,

@@ -19,6 +19,7 @@ mod listing;
 mod mounts;
 pub mod names;
 mod snapshot;
+mod walk;
 
 pub use listing::{Difference, Listing, Scope};
 pub use snapshot::{Batch, Files, Snapshot};
@@ -86,18 +87,32 @@ fn open_root(folder: &Path) -> Result<OwnedFd, Errno> {
     open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Opens what lies at `path` below the root; the kernel refuses a way out of it (EXDEV).
+/// Opens what lies at `path` below the root; a way out of it is refused (EXDEV).
 fn beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { "." } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up with EAGAIN when a rename crosses its way; a few tries are enough.
+    // The kernel gives up with EAGAIN when it goes back by `..` while anything anywhere is renamed; a few tries are enough.
     for _ in 0..16 {
-        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match by_kernel(root, path, flags) {
             Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
+            // A kernel that has no such call, or a filter that does not know it.
+            Err(Errno::NOSYS | Errno::PERM) => break,
+            opened => return opened,
+        }
+    }
+    // And the walk where what it is at becomes another thing.
+    for _ in 0..16 {
+        match walk::beneath(root, path, flags) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// The same by a kernel that can be told to stay below the root.
+fn by_kernel(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// A directory and the names in it, in the file system's order.

@@ -106,14 +106,30 @@ pub(super) async fn exchange(
     authority: HeaderValue,
     seconds: u32,
 ) -> Exchange {
+    let over = tokio::time::sleep(Duration::from_secs(u64::from(seconds)));
+    let late = format!("no complete answer in {seconds} s");
+    exchange_until(link, request, authority, over, late).await
+}
+
+/// The same until a moment that nothing puts off, however much comes before it.
+pub(super) async fn exchange_until(
+    link: impl Link,
+    request: Request,
+    authority: HeaderValue,
+    over: impl Future<Output = ()>,
+    late: String,
+) -> Exchange {
     let meter = Meter::new(request.body.len());
     let talking = talk(Metered::new(link, meter.clone()), request, authority);
-    let ended = tokio::time::timeout(Duration::from_secs(u64::from(seconds)), talking).await;
+    let ended = tokio::select! {
+        biased;
+        ended = talking => ended,
+        () = over => Err(late),
+    };
     // The link is gone by now, so that the meter stands still.
     let why = match ended {
-        Ok(Ok(answer)) => return Exchange::Answered(answer),
-        Ok(Err(why)) => why,
-        Err(_) => format!("no complete answer in {seconds} s"),
+        Ok(answer) => return Exchange::Answered(answer),
+        Err(why) => why,
     };
     let written = if meter.is_whole() { Written::Wholly } else { Written::Partly };
     Exchange::Broken(Broken { written, why })

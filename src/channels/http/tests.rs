@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use super::{
     ANSWER_BYTES_MAX, Answer, Broken, Endpoint, EndpointOptions, Exchange, Request, Written,
     classify::{Reading, Refusal, Words, class_of, clean, outcome, retry_after_seconds},
-    exchange::exchange,
+    exchange::{exchange, exchange_until},
     form,
 };
 use crate::domain::delivery::{
@@ -181,6 +181,45 @@ async fn an_answer_that_never_ends_ends_at_the_deadline() {
         matches!(&exchange, Exchange::Broken(Broken { written: Written::Wholly, why }) if why.contains("1 s")),
         "{exchange:?}"
     );
+}
+
+/// F37, by a clock that the server moves, a second with each byte: what ends it is how long it takes as a whole.
+#[tokio::test]
+async fn neither_a_dripping_head_nor_a_dripping_body_puts_the_deadline_off() {
+    const SECONDS: usize = 30;
+    let head = b"HTTP/1.1 200 OK\r\nX-Padding: ".as_slice();
+    let body = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n".as_slice();
+    for beginning in [head, body] {
+        // One byte of room: what was written was read, but for one.
+        let (ours, mut theirs) = duplex(1);
+        let (late, over) = tokio::sync::oneshot::channel();
+        let server = async move {
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"Body=Bonjour") {
+                heard.push(theirs.read_u8().await.unwrap());
+            }
+            theirs.write_all(beginning).await.unwrap();
+            let (mut clock, mut late) = (0, Some(late));
+            while theirs.write_u8(b'x').await.is_ok() {
+                clock += 1;
+                if clock == SECONDS
+                    && let Some(late) = late.take()
+                {
+                    late.send(()).unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+            clock
+        };
+        let authority = HeaderValue::from_static("api.example.org");
+        let over = async move { over.await.unwrap_or_default() };
+        let talking = exchange_until(ours, request(), authority, over, "too late".into());
+        let (clock, exchange) = tokio::join!(server, talking);
+        assert!((SECONDS..=SECONDS + 1).contains(&clock), "{clock} s");
+        let Exchange::Broken(broken) = &exchange else { panic!("{exchange:?}") };
+        assert_eq!((broken.written, broken.why.as_str()), (Written::Wholly, "too late"));
+        assert_eq!(class(&outcome(&exchange, &Plain, at())), Some(Unknown));
+    }
 }
 
 fn answer(status: u16, retry_after: Option<&str>, body: &'static str) -> Exchange {

@@ -330,3 +330,6 @@ fn months<'a>(rows: impl Iterator<Item = &'a Spent>) -> impl Iterator<Item = Yea
     months.dedup();
     months.into_iter()
 }
+
+#[cfg(test)]
+mod tests;

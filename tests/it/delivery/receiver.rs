@@ -92,14 +92,16 @@ async fn a_stop_stops_what_waits_and_a_start_lets_it_go() {
         desk.accept(&new).await;
         waiting.push(new);
     }
-    // Told by another tenant's callback: the person refused the sender that they saw.
+    // Told by another tenant's callback, at the very second at which the next one is due: the person refused the sender
+    // that they saw.
+    desk.clock.set(at(60));
     let neighbour = TenantId::parse("neighbour").unwrap();
     receiver.provider_events(&*driver, &neighbour, None, vec![said("ARRÊT")]).await.unwrap();
-    desk.clock.set(at(61));
     desk.worker.run_once().await.unwrap();
     let shown = desk.record(&waiting[0]).await;
     assert_eq!((shown.status, driver.sent().len()), (Status::Skipped, 0));
     assert_eq!(shown.status_reason.as_deref(), Some("wrote STOP on 2025-11-15"));
+    desk.clock.set(at(61));
     receiver.provider_events(&*driver, &neighbour, None, vec![said("START")]).await.unwrap();
     desk.clock.set(at(121));
     desk.worker.run_once().await.unwrap();

@@ -51,6 +51,8 @@ pub struct Scripted {
     /// What it answers when it is asked about an attempt, and when it was asked, by attempt.
     pub found: Mutex<VecDeque<Found>>,
     pub asked: Mutex<Vec<u16>>,
+    /// Before it answers, where one is set.
+    answers_after: Mutex<Option<Arc<Semaphore>>>,
     /// What it was asked to send, by channel and attempt, last steps only.
     sent: Arc<Mutex<Vec<(Channel, u16)>>>,
     /// Rung when an attempt reaches a step that hangs or waits.
@@ -72,6 +74,7 @@ impl Scripted {
             script: Mutex::new(script.into_iter().collect()),
             found: Mutex::default(),
             asked: Mutex::default(),
+            answers_after: Mutex::default(),
             sent: Arc::default(),
             reached: Arc::default(),
             send_timeout: 30,
@@ -93,6 +96,11 @@ impl Scripted {
 
     pub fn sent(&self) -> Vec<(Channel, u16)> {
         self.sent.lock().unwrap().clone()
+    }
+
+    /// Asked what became of an attempt, it answers when the gate opens.
+    pub fn answers_after(&self, gate: Arc<Semaphore>) {
+        *self.answers_after.lock().unwrap() = Some(gate);
     }
 
     /// What its provider's list shows, look-up after look-up; then nothing any more.
@@ -150,6 +158,10 @@ impl Driver for Scripted {
 
     async fn look_up(&self, attempt: &LookUp) -> Found {
         self.asked.lock().unwrap().push(attempt.outbound.attempt_number);
+        let gate = self.answers_after.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("nobody closes the gate").forget();
+        }
         self.found.lock().unwrap().pop_front().unwrap_or(Found::Absent)
     }
 }

@@ -50,7 +50,7 @@ fn faults() -> Vec<Fault> {
 
 /// Whether strace is there and may look into processes here. A tool can be installed, and fails where everything
 /// is to be run; a right cannot.
-fn is_possible() -> bool {
+pub fn is_possible() -> bool {
     let tried = Command::new("strace").args(["-q", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let all = std::env::var("ORCHESTRATOR_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(tried.is_ok() || !all, "strace is missing, but every test is to be run");

@@ -29,7 +29,7 @@ pub enum Trigger {
 /// What a death there may leave (section 5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaves {
-    /// Nothing of which it is unknown whether it was sent.
+    /// Nothing of which it is unknown whether it was sent, but for other messages whose attempts had begun.
     Certainty,
     /// An attempt that has to be looked for.
     Doubt,
@@ -84,12 +84,12 @@ pub const POINTS: &[Point] = &[
     send("route.loaded", Certainty),
     send("route.eval_start", Certainty),
     send("route.eval_end", Certainty),
-    // A daemon that starts claims once before it is spoken to. What it claims is certain; but it claims every two
-    // seconds, so that on a busy machine another message is under way meanwhile.
-    later(send("claim.pre", Doubt), 3),
-    later(send("claim.locked", Doubt), 3),
-    later(send("claim.pre_commit", Doubt), 3),
-    later(send("claim.post_commit", Doubt), 3),
+    // A daemon that starts claims once before it is spoken to. It claims every two seconds, so that on a busy machine
+    // another message is under way meanwhile; what it claims has not begun, and is certain.
+    later(send("claim.pre", Certainty), 3),
+    later(send("claim.locked", Certainty), 3),
+    later(send("claim.pre_commit", Certainty), 3),
+    later(send("claim.post_commit", Certainty), 3),
     send("claim.intent_row", Certainty),
     send("intent.pre_commit", Certainty),
     send("intent.post_commit", Doubt),

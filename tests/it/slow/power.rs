@@ -28,8 +28,12 @@ use crate::support::daemon::Daemon;
 const SECTOR: usize = 512;
 const DATABASE: &str = "state/orchestrator.db";
 
+fn is_full() -> bool {
+    std::env::var_os("ORCHESTRATOR_TEST_FULL").is_some()
+}
+
 fn cuts() -> usize {
-    if std::env::var_os("ORCHESTRATOR_TEST_FULL").is_some() { 500 } else { 20 }
+    if is_full() { 500 } else { 20 }
 }
 
 /// The library, made once; none where there is no C compiler and not every test is to be run.
@@ -204,6 +208,7 @@ fn when_the_power_fails_everything_that_was_acknowledged_is_there() {
     );
 }
 
+/// F16: accept p99 at most 1.5 s where a sync takes 500 ms, and no queue without an end.
 #[test]
 fn on_a_slow_disk_commits_widen_and_nobody_waits_for_many() {
     const CALLERS: usize = 40;
@@ -241,9 +246,10 @@ fn on_a_slow_disk_commits_widen_and_nobody_waits_for_many() {
     taken.sort_unstable();
     let (median, worst) = (taken[taken.len() / 2], taken[taken.len() * 99 / 100]);
     println!("{} taken on a disk that takes 500 ms a sync: median {median:?}, p99 {worst:?}", taken.len());
-    // One by one it would be two a second. The bar is 1.5 s; a crowded machine adds to it.
+    // One by one it would be two a second. The bar is 1.5 s (F16); a crowded machine adds to it.
     assert!(taken.len() >= 2 * CALLERS, "{} taken", taken.len());
     assert!(median >= Duration::from_millis(400), "the disk is not slow: {median:?}");
-    assert!(worst < Duration::from_secs(3), "{worst:?}");
+    let bar = if is_full() { Duration::from_millis(1_500) } else { Duration::from_secs(3) };
+    assert!(worst <= bar, "{worst:?}");
     bench.end();
 }

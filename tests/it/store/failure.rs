@@ -340,3 +340,28 @@ async fn a_commit_that_is_refused_is_a_rollback() {
     store.close().await;
     base.drop_schema().await;
 }
+
+/// Found by the 466th of a thousand damages (F14, `slow::bits`): it was told as a database that does not answer, so that
+/// whoever watches over the daemon would have started it again for ever.
+#[tokio::test]
+async fn a_damage_in_what_the_start_counts_is_told_as_one() {
+    for table in ["bodies", "suppressions"] {
+        let base = Base::sqlite();
+        base.open().await.close().await;
+        base.sql("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let roots = format!("SELECT CAST(rootpage AS TEXT) FROM sqlite_schema WHERE tbl_name = '{table}'");
+        let roots = base.texts(&roots).await;
+        let size = base.texts("SELECT CAST(page_size AS TEXT) FROM pragma_page_size").await;
+        let (size, Base::Sqlite(dir)) = (size[0].parse::<usize>().unwrap(), &base) else { unreachable!() };
+        let file = dir.path().join("state/store.db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        for root in roots {
+            let page = (root.parse::<usize>().unwrap() - 1) * size;
+            bytes[page..page + 8].fill(0xff);
+        }
+        std::fs::write(&file, bytes).unwrap();
+        let large = OpenOptions { look_through_bytes: 0, ..OpenOptions::default() };
+        let words = refusal(&base.url(), large).await;
+        assert!(words.contains("is damaged") && words.contains("the last backup"), "{table}: {words}");
+    }
+}

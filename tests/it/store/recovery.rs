@@ -1,11 +1,20 @@
 //! What a crash leaves behind, and what is made of it: never a blind resend, never a message forgotten.
 
 use channel_orchestrator::{
-    domain::delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
-    store::{Due, Intake, Intent, Queue, Records, Recovered, Search, StoreError},
+    delivery::receipts::after_undelivered,
+    domain::{
+        delivery::{AttemptStatus, ErrorClass, Next, Outcome, Status},
+        receipt::ReceiptKind,
+    },
+    store::{
+        Due, Intake, Intent, OpenOptions, Queue, Receipts, Received, Records, Recovered, Search, StoreError,
+    },
 };
 
-use super::fixture::{Base, accepted, at, begin, claim_one, intent, key, message, tenant};
+use super::{
+    fixture::{Base, accepted, at, begin, claim_one, intent, key, message, tenant},
+    returns::{from, receipt, sent},
+};
 
 async fn claims_without_an_intent_go_back_to_the_queue(base: &Base) {
     let store = base.open().await;
@@ -275,6 +284,47 @@ async fn a_last_attempt_that_does_not_read_back_sets_its_message_aside(base: &Ba
     assert_eq!(claim_one(&store, "w", at(60)).await.id, good.id);
     let states = base.texts(&format!("SELECT status FROM messages WHERE id = '{}'", bad.id)).await;
     assert_eq!(states, ["quarantined"]);
+    store.close().await;
+}
+
+/// What the disk changed in a message that was sent: its status, to another one that reads as well. A receipt does not
+/// make it right again, and is not lost either.
+#[tokio::test]
+async fn a_receipt_is_not_believed_over_a_row_that_does_not_add_up() {
+    let base = Base::sqlite();
+    let store = base.open().await;
+    let mut new = message();
+    new.plan.as_mut().unwrap().escalation = None;
+    let row = format!("{}{}{}sent", new.id, new.request.tenant, new.request.recipient);
+    let (id, _) = sent(&store, new, "S-1", at(0)).await;
+    store.close().await;
+    base.sql("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let Base::Sqlite(dir) = &base else { unreachable!() };
+    let file = dir.path().join("state/store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(row.len())
+        .enumerate()
+        .filter(|(_, w)| *w == row.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty(), "the row is not where it was looked for");
+    for place in places {
+        bytes[place + row.len() - 4..place + row.len()].copy_from_slice(b"held");
+    }
+    std::fs::write(&file, &bytes).unwrap();
+
+    // Too large a file to be looked through, as it were.
+    let store = base.open_with(OpenOptions { look_through_bytes: 0, ..OpenOptions::default() }).await;
+    let delivered = receipt("S-1", ReceiptKind::Delivered);
+    for _ in 0..2 {
+        let received = store.receive(&from(None), &delivered, after_undelivered, at(100)).await.unwrap();
+        assert_eq!(received, Received::Orphan);
+        assert_eq!(store.sweep_orphans(after_undelivered, at(101)).await.unwrap(), []);
+    }
+    assert_eq!(base.texts("SELECT status FROM messages").await, ["held"], "nothing is written over it");
+    assert_eq!(base.texts("SELECT reference FROM orphan_receipts").await, ["S-1"]);
+    assert!(matches!(store.message(&tenant(), id).await, Err(StoreError::Corrupt(_))));
     store.close().await;
 }
 
