@@ -257,6 +257,37 @@ fn every_file_is_compiled() {
     report(problems);
 }
 
+/// The packages beside this one have locks of their own, which no test builds: `benches/run` once broke on one that was old.
+#[test]
+fn the_locks_beside_ours_know_every_dependency() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| -> toml::Table {
+        let text = fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        text.parse().unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let manifest = read("Cargo.toml");
+    let wanted = manifest["dependencies"].as_table().unwrap();
+    let optional = |wants: &toml::Value| wants.get("optional").and_then(toml::Value::as_bool) == Some(true);
+    let mut problems = Vec::new();
+    for lock in ["benches/rivals/Cargo.lock", "fuzz/Cargo.lock"] {
+        let locked = read(lock);
+        let packages = locked["package"].as_array().unwrap();
+        let ours = packages.iter().find(|p| p["name"].as_str() == manifest["package"]["name"].as_str());
+        let known = ours.and_then(|ours| ours["dependencies"].as_array()).unwrap_or_else(|| panic!("{lock}"));
+        // A name, with its version where there are several.
+        let names: Vec<_> = known.iter().filter_map(|known| known.as_str()?.split(' ').next()).collect();
+        let missing =
+            wanted.iter().filter(|(name, wants)| !optional(wants) && !names.contains(&name.as_str()));
+        problems.extend(missing.map(|(name, _)| {
+            format!(
+                "{lock} lacks {name}: run `cargo metadata --manifest-path {}`",
+                lock.replace("lock", "toml")
+            )
+        }));
+    }
+    report(problems);
+}
+
 #[test]
 fn the_codemap_names_every_module_and_no_other() {
     let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
