@@ -31,6 +31,12 @@ const TRIES: usize = 6;
 /// From here on it waits for whoever still reads the log: 192 MiB.
 const TOO_LONG: u64 = 49_152;
 
+/// Longer than that for this time, it is kept so by somebody who reads and does not end; told again after as long as that.
+const HELD: Duration = Duration::from_secs(10);
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// Pages to a MiB.
+const MIB: u64 = 256;
+
 /// How long the log is, as the last look at it found: told by the thread, taken by the writer.
 #[derive(Default)]
 pub(super) struct Log {
@@ -62,9 +68,19 @@ impl Checkpointer {
         let mut connection = Direct::open(path)?;
         let (stop, stopped) = mpsc::channel();
         let work = move || {
+            let mut alarm = Alarm::default();
             while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
                 match catch_up(&mut connection) {
-                    Ok(pages) => log.pages.store(pages, Ordering::Release),
+                    Ok(pages) => {
+                        log.pages.store(pages, Ordering::Release);
+                        if alarm.is_due(pages, Instant::now()) {
+                            tracing::error!(
+                                log_mib = pages / MIB,
+                                "somebody reads the database and does not end (a shell, a copy, `orchestrator audit`): its \
+                                 log grows until they do, or until the disk is full"
+                            );
+                        }
+                    }
                     // It shows in the writer, which then does it itself.
                     Err(error) => tracing::debug!(%error, "the database's log was not folded in this time"),
                 }
@@ -83,6 +99,30 @@ impl Checkpointer {
         {
             tracing::error!("the thread that folds the database's log ended by a panic");
         }
+    }
+}
+
+/// Says when a log that stays too long is to be told of.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// Since when it has been too long.
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+impl Alarm {
+    fn is_due(&mut self, pages: u64, now: Instant) -> bool {
+        if pages < TOO_LONG {
+            *self = Self::default();
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        let due = now.duration_since(since) >= HELD
+            && self.told.is_none_or(|told| now.duration_since(told) >= TOLD_AGAIN);
+        if due {
+            self.told = Some(now);
+        }
+        due
     }
 }
 
@@ -105,5 +145,22 @@ fn pass(connection: &mut Direct, how: &str) -> Result<u64, Refused> {
     match rows.first().and_then(|row| row.get(1)) {
         Some(Cell::Int(pages)) => Ok(u64::try_from(*pages).unwrap_or(0)),
         _ => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_stays_too_long_is_told_of_once_a_minute_and_a_busy_one_is_not() {
+        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let mut told = |pages: u64, second: u64| alarm.is_due(pages, start + Duration::from_secs(second));
+        // Busy: long, and folded in again.
+        assert!(!told(TOO_LONG, 0) && !told(TOO_LONG, 9) && !told(TOO_LONG - 1, 10) && !told(TOO_LONG, 11));
+        assert!(!told(TOO_LONG, 20), "nine seconds");
+        assert!(told(TOO_LONG + 1, 21) && !told(TOO_LONG + 1, 22) && !told(TOO_LONG + 1, 80));
+        assert!(told(TOO_LONG + 1, 81));
+        assert!(!told(0, 82) && !told(TOO_LONG, 83), "over, and begun anew");
     }
 }
