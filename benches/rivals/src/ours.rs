@@ -45,7 +45,7 @@ impl Engine for Scripts<'_> {
             Way::Compiled => self.bundle.score(&case.message, &case.channels),
             Way::Interpreted => self.bundle.interpret(&case.message, &case.channels),
         };
-        let sums = card.points(self.bundle.weights(None));
+        let sums = self.bundle.program().0.points(&card, self.bundle.weights(None));
         let points = PerChannel::from_fn(|channel: Channel| {
             let open = !card.vetoed(channel);
             let score = if open { rounded(sums[channel]) } else { 0.0 };
@@ -57,7 +57,8 @@ impl Engine for Scripts<'_> {
     fn spell(&self, _case: &Case, said: Decision) -> Outcome {
         spell(&said.ranking, &said.points, |channel| {
             let criteria = 0..self.bundle.criteria().len();
-            let verdicts = criteria.map(|at| self.bundle.said(&said.card, at, channel).expect("no failure"));
+            let program = self.bundle.program().0;
+            let verdicts = criteria.map(|at| program.said(&said.card, at, channel).expect("no failure"));
             verdicts.map(|verdict| verdict.reason.to_string()).filter(|reason| !reason.is_empty()).collect()
         })
     }

@@ -48,14 +48,14 @@ pub struct Source {
 
 /// The shipped policy, for a tenant with no file of its own.
 pub fn bundle() -> Bundle {
-    let own = SourceFile { path: "tenants/acme.toml".to_owned(), bytes: Vec::new() };
+    let own = SourceFile::new("tenants/acme.toml", Vec::new());
     let sources = BundleSources {
         tenant: TenantId::parse("acme").expect("a good name"),
         default: shipped::default(),
         own: Arc::new(own),
-        criteria: shipped::criteria(),
-        templates: shipped::templates(),
-        tests: Vec::new(),
+        criteria: shipped::criteria().into(),
+        templates: shipped::templates().into(),
+        tests: Vec::new().into(),
     };
     let assembled = Assembler::default().assemble(&sources, &PolicyEnvironment::default());
     assembled.expect("the shipped policies are good").bundle
