@@ -4,8 +4,9 @@
 //!     cargo bench --bench http [-- --quick]
 //!
 //! Every server is a process of its own on one core, the load is one thread on the other; 32 connections, one request
-//! at a time on each, each server in its turn. The load never sleeps: to wake it would be charged to the server. Quote the ratios: of requests a second, and of the time that a server
-//! takes of a processor for each request, which holds on a busy machine too.
+//! at a time on each, each server in its turn. The load never sleeps: to wake it would be charged to the server. Quote
+//! the ratios: of requests a second, and of the time that a server takes of a processor for each request, which holds on
+//! a busy machine too.
 
 use std::{
     convert::Infallible,
