@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, request::Parts},
     response::IntoResponse,
 };
 use hyper::{Request, Response, body::Incoming};
 
 use super::{
-    Api, DECIDE, auth, batch, decisions,
+    Api, DECIDE,
+    auth::{self, Caller},
+    batch, decisions,
     frame::{self, Frame},
     listen::{Answers, Door},
     pace::Content,
@@ -47,13 +49,18 @@ impl Answers for Front {
     }
 }
 
+/// Who asks, where they may come in by this door and decide.
+async fn admit(api: &Api, door: Door, parts: &Parts) -> Result<Caller, Problem> {
+    frame::guard(api, door, &parts.headers, &parts.uri)?;
+    auth::identify(api, DECIDE, door, &parts.headers).await
+}
+
 /// One decision.
 async fn one(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response<Content> {
     let (parts, body) = request.into_parts();
     let frame = Frame::open(api, &parts.method, &parts.headers, ONE.into(), ONE.into());
     let answered = async {
-        frame::guard(api, door, &parts.headers, &parts.uri)?;
-        let caller = auth::identify(api, DECIDE, door, &parts.headers).await?;
+        let caller = admit(api, door, &parts).await?;
         decisions::answer(api, &caller, &parts.headers, body).await
     };
     match frame::caught(answered).await {
@@ -71,8 +78,7 @@ async fn many(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Respons
     let (parts, body) = request.into_parts();
     let frame = Frame::open(api, &parts.method, &parts.headers, MANY.into(), MANY.into());
     let answered = async {
-        frame::guard(api, door, &parts.headers, &parts.uri)?;
-        let caller = auth::identify(api, DECIDE, door, &parts.headers).await?;
+        let caller = admit(api, door, &parts).await?;
         batch::answer(api, caller, &parts.headers, body).await
     };
     let answered = async { answered.await.unwrap_or_else(Problem::into_response) };

@@ -248,11 +248,8 @@ fn email(text: &str) -> Result<Cow<'_, str>, String> {
         return refused("the part after @ is no domain");
     }
     match mailbox_fault(local, domain) {
-        None if !domain.is_ascii() => Ok(format!("{local}@{}", domain.to_lowercase()).into()),
-        None if domain.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-            Ok(format!("{local}@{}", domain.to_ascii_lowercase()).into())
-        }
-        None => Ok(text.into()),
+        None if domain.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) => Ok(text.into()),
+        None => Ok(format!("{local}@{}", domain.to_lowercase()).into()),
         Some(why) => refused(why),
     }
 }
