@@ -5,14 +5,14 @@
 //! nothing twice. It closes no gate: that is `decide`'s and the intent's.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 
 use crate::{
-    bundles::PolicyHandle,
+    bundles::{Generation, PolicyHandle},
     domain::{channel::Channel, ids::TenantId, message::Origin, money::MicroEuros, time::Clock},
     policy::settings::{BudgetPolicy, TenantPolicy},
     store::{Alert, DaySpend, Numbers, StoreError},
@@ -28,22 +28,39 @@ pub struct BudgetWatch {
     clock: Arc<dyn Clock>,
     /// What is known to have been told, to spare the database.
     told: Mutex<HashSet<(TenantId, String, String)>>,
+    budgeted: Mutex<Budgeted>,
+}
+
+/// The tenants of a generation that have any budget: of ten thousand only those swapped since are looked at again.
+#[derive(Default)]
+struct Budgeted {
+    of: Arc<Generation>,
+    tenants: BTreeSet<TenantId>,
+}
+
+impl Budgeted {
+    fn follow(&mut self, generation: &Arc<Generation>) -> Vec<TenantId> {
+        for (tenant, bundle) in generation.since(&self.of) {
+            match limits(&bundle.policy().budget).is_empty() {
+                true => self.tenants.remove(tenant),
+                false => self.tenants.insert(tenant.clone()),
+            };
+        }
+        self.of = Arc::clone(generation);
+        self.tenants.retain(|tenant| generation.tenant(tenant).is_some());
+        self.tenants.iter().cloned().collect()
+    }
 }
 
 impl BudgetWatch {
     pub fn new(store: Arc<dyn Numbers>, policies: PolicyHandle, clock: Arc<dyn Clock>) -> Self {
-        Self { store, policies, clock, told: Mutex::default() }
+        Self { store, policies, clock, told: Mutex::default(), budgeted: Mutex::default() }
     }
 
     /// The alerts that are new, kept; each is logged.
     pub async fn look(&self) -> Result<Vec<Alert>, StoreError> {
         let (generation, now) = (self.policies.current(), self.clock.now());
-        let budgeted: Vec<TenantId> = generation
-            .bundles
-            .iter()
-            .filter(|(_, bundle)| !limits(&bundle.policy().budget).is_empty())
-            .map(|(tenant, _)| tenant.clone())
-            .collect();
+        let budgeted = self.budgeted.lock().unwrap_or_else(PoisonError::into_inner).follow(&generation);
         // A day before: some zone may still be in the month before the present one of UTC.
         let month = now.date_naive().checked_sub_days(Days::new(1)).unwrap_or(now.date_naive());
         let from = month.with_day(1).unwrap_or(month);

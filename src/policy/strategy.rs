@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 use rhai::{AST, Dynamic, Scope, Stmt};
 
 use super::{
-    compile::{Conditions, Found, MessageSlots},
+    compile::{Conditions, Found},
     diagnostic::Diagnostic,
     engine::{Message, engine},
     failure, script_check,
@@ -87,8 +87,7 @@ impl Strategies {
 
     /// The first whose `when` holds.
     pub fn choose(&self, message: &MessageView<'_>) -> StrategyChoice {
-        let found = MessageSlots::of(message).map_or(Found::Interpret, |slots| self.compiled.find(&slots));
-        match found {
+        match self.compiled.find(message) {
             Found::Strategy(at) => StrategyChoice { matched: Some(at), failures: Vec::new() },
             Found::None => StrategyChoice::default(),
             Found::Interpret => self.interpret(message),

@@ -12,7 +12,7 @@ use super::{
     symbols::{Binding, Object, Path, Symbol},
     tests::Test,
 };
-use crate::policy::strategy::Strategy;
+use crate::policy::{strategy::Strategy, view::MessageView};
 
 /// Which strategy is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub struct Conditions {
     root: usize,
     /// Why the interpreter is asked for some messages, in words.
     why: Vec<String>,
+    reads_tags: bool,
 }
 
 #[derive(Debug)]
@@ -48,11 +49,11 @@ impl Conditions {
             let root = chain(&mut follow, Path::default(), strategies, 0);
             let why = std::mem::take(&mut follow.why);
             let (steps, root) = lay_out(&follow.graph, root);
-            Self { steps, root, why }
+            Self { steps, root, why, reads_tags: follow.reads_tags }
         });
         compiled.unwrap_or_else(|| {
             let why = vec!["there was no room to compile it in".to_owned()];
-            Self { steps: vec![Step::End(Found::Interpret)], root: 0, why }
+            Self { steps: vec![Step::End(Found::Interpret)], root: 0, why, reads_tags: false }
         })
     }
 
@@ -65,9 +66,11 @@ impl Conditions {
         &self.why
     }
 
-    pub fn find(&self, message: &MessageSlots<'_>) -> Found {
+    /// The first strategy whose condition holds for this message.
+    pub fn find(&self, message: &MessageView<'_>) -> Found {
         const NO_CHANNEL: ChannelSlots = ChannelSlots { digits: [0; 9], integers: [0; 4], floats: [0.0; 4] };
-        let reads = Reads { message, channel: &NO_CHANNEL };
+        let Some(slots) = MessageSlots::of(message, self.reads_tags) else { return Found::Interpret };
+        let reads = Reads { message: &slots, channel: &NO_CHANNEL };
         let mut at = self.root;
         loop {
             match &self.steps[at] {

@@ -49,6 +49,8 @@ pub struct Follow<'s> {
     pub cases: &'s Cases,
     /// Why the interpreter is asked somewhere, in words for the script's author.
     pub why: Vec<String>,
+    /// Whether some path reads the tags, be it to no end: the interpreter would meet its limits there.
+    pub reads_tags: bool,
     followed: u32,
     interpret: NodeId,
 }
@@ -57,7 +59,7 @@ impl<'s> Follow<'s> {
     pub fn new(channel: Option<Channel>, functions: &'s [Function], cases: &'s Cases) -> Self {
         let mut graph = Graph::default();
         let interpret = graph.leaf(Leaf::Interpret);
-        Self { graph, channel, functions, cases, why: Vec::new(), followed: 0, interpret }
+        Self { graph, channel, functions, cases, why: Vec::new(), reads_tags: false, followed: 0, interpret }
     }
 
     /// The place where the interpreter is asked.
@@ -191,7 +193,10 @@ impl<'s> Follow<'s> {
             Reading::Text { slot, missing } => {
                 self.present(path, missing.map(digit), Symbol::Text(place(Slot::Text(slot))), then)
             }
-            Reading::Tags => then(self, path, Symbol::Tags),
+            Reading::Tags => {
+                self.reads_tags = true;
+                then(self, path, Symbol::Tags)
+            }
             Reading::History => then(self, path, Symbol::Object(super::symbols::Object::History)),
             Reading::Name => match self.channel {
                 Some(channel) => then(self, path, Symbol::Known(channel.as_str().into())),

@@ -19,6 +19,7 @@ pub struct Followed {
     /// Why the interpreter is asked somewhere, in the author's words with line and column; empty: nowhere, but where
     /// the script itself fails.
     why: Vec<String>,
+    reads_tags: bool,
 }
 
 impl Followed {
@@ -26,7 +27,7 @@ impl Followed {
     pub(in crate::policy) fn new(source: &str, functions: &[Function]) -> Self {
         let followed = follow::deeply(|| {
             let cases = Cases::of(source, super::words());
-            let mut why = Vec::new();
+            let (mut why, mut reads_tags) = (Vec::new(), false);
             let graphs = Channel::ALL.map(|channel| {
                 let mut follow = Follow::new(Some(channel), functions, &cases);
                 let root = script(&mut follow, functions);
@@ -35,9 +36,10 @@ impl Followed {
                         why.push(told);
                     }
                 }
+                reads_tags |= follow.reads_tags;
                 (follow.graph.finished(), root)
             });
-            Self { graphs, why }
+            Self { graphs, why, reads_tags }
         });
         followed.unwrap_or_else(|| Self::interpreted("there was no room to compile it in".into()))
     }
@@ -49,7 +51,7 @@ impl Followed {
             let root = graph.leaf(Leaf::Interpret);
             (graph, root)
         });
-        Self { graphs, why: vec![why] }
+        Self { graphs, why: vec![why], reads_tags: false }
     }
 
     /// Whether the interpreter is all that there is.
@@ -59,6 +61,11 @@ impl Followed {
 
     pub fn why(&self) -> &[String] {
         &self.why
+    }
+
+    /// Whether anything that was compiled reads the message's tags.
+    pub fn reads_tags(&self) -> bool {
+        self.reads_tags
     }
 }
 

@@ -35,7 +35,6 @@ pub use learnt::Learnt;
 pub use numbers::Number;
 pub use program::{Program, Way};
 pub use sample::{difference, differences};
-pub use slots::MessageSlots;
 
 /// The words that fields of a closed set can be.
 fn words() -> impl Iterator<Item = &'static str> {

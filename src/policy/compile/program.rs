@@ -37,6 +37,7 @@ pub struct Program {
     /// The shares of `verdicts`, side by side.
     shares: Vec<f64>,
     formulas: Vec<Formula>,
+    reads_tags: bool,
 }
 
 /// How one criterion is evaluated.
@@ -124,6 +125,7 @@ impl Program {
             verdicts: vec![Verdict::neutral()],
             shares: Vec::new(),
             formulas: Vec::new(),
+            reads_tags: criteria.iter().any(|criterion| criterion.followed().reads_tags()),
         };
         let mut places = HashMap::new();
         for criterion in &criteria {
@@ -240,7 +242,9 @@ impl Program {
 
     /// What every criterion says of every channel.
     pub fn score(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
-        let Some(slots) = Slots::of(message, channels) else { return self.interpret(message, channels) };
+        let Some(slots) = Slots::of(message, self.reads_tags, channels) else {
+            return self.interpret(message, channels);
+        };
         let asked = self.tests.answer(&slots);
         let mut owned = Owned { message, channels, made: None };
         let mut card = Scorecard::new();

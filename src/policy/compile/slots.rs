@@ -100,15 +100,19 @@ const TAGS_MAX: usize = 64;
 const TAGS_BYTES_MAX: usize = 2_048;
 
 impl<'m> MessageSlots<'m> {
-    /// None where a text is so long that a script could meet a limit of the interpreter.
-    pub fn of(message: &'m MessageView<'_>) -> Option<Self> {
+    /// None where a text is so long that a script could meet a limit of the interpreter. What nothing that was compiled
+    /// reads meets none: `reads_tags` says whether anything reads the tags.
+    pub fn of(message: &'m MessageView<'_>, reads_tags: bool) -> Option<Self> {
         let template = message.template.as_deref();
         let long = |text: &str| text.len() > TEXT_BYTES_MAX;
         let tags = &*message.tags;
-        if template.is_some_and(long) || long(&message.locale) || tags.len() > TAGS_MAX {
+        if template.is_some_and(long) || long(&message.locale) {
             return None;
         }
-        if !tags.is_empty() && tags.iter().map(String::len).sum::<usize>() > TAGS_BYTES_MAX {
+        let many = |tags: &[String]| {
+            tags.len() > TAGS_MAX || tags.iter().map(String::len).sum::<usize>() > TAGS_BYTES_MAX
+        };
+        if reads_tags && many(tags) {
             return None;
         }
         Some(Self {
@@ -166,11 +170,15 @@ impl ChannelSlots {
 }
 
 impl<'m> Slots<'m> {
-    pub fn of(message: &'m MessageView<'_>, channels: &PerChannel<ChannelView>) -> Option<Self> {
+    pub fn of(
+        message: &'m MessageView<'_>,
+        reads_tags: bool,
+        channels: &PerChannel<ChannelView>,
+    ) -> Option<Self> {
         let of = ChannelSlots::of;
         let PerChannel { sms, email, whatsapp, telegram } = channels;
         Some(Self {
-            message: MessageSlots::of(message)?,
+            message: MessageSlots::of(message, reads_tags)?,
             channels: [of(sms), of(email), of(whatsapp), of(telegram)],
         })
     }

@@ -246,6 +246,12 @@ async fn events_find_their_message_and_count_once() {
 #[tokio::test]
 async fn what_the_public_origin_uses_up_is_its_own() {
     let house = House::new().await;
+    let watch = BudgetWatch::new(
+        Arc::clone(&house.api.orchestrator.store) as _,
+        house.api.orchestrator.policies.clone(),
+        Arc::clone(&house.api.orchestrator.clock),
+    );
+    assert!(watch.look().await.unwrap().is_empty(), "no budget is set");
     house.policy("[budget.origins.public]\ndaily = 0.2\n[budget]\ndaily = 10\n").await;
     let mut flood = example("urgent");
     flood["context"]["origin"] = "public".into();
@@ -254,11 +260,6 @@ async fn what_the_public_origin_uses_up_is_its_own() {
     let request = json!({ "contexts": vec![context; 100], "content": flood["content"] });
     let answer = house.post("/v1/broadcasts", &request).await.json();
     assert_eq!(answer["summary"]["byStatus"]["sent"], 4, "{:#}", answer["summary"]);
-    let watch = BudgetWatch::new(
-        Arc::clone(&house.api.orchestrator.store) as _,
-        house.api.orchestrator.policies.clone(),
-        Arc::clone(&house.api.orchestrator.clock),
-    );
     let alerts = watch.look().await.unwrap();
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!((alerts[0].scope.as_str(), alerts[0].spent), ("daily/public", MicroEuros(200_000)));
@@ -276,6 +277,14 @@ async fn what_the_public_origin_uses_up_is_its_own() {
         "sent",
         "the next day has its own"
     );
+    // The watch follows what is saved: a budget that is new, and one that is gone.
+    house.policy("[budget]\nmonthly = 0.1\n").await;
+    let alerts = watch.look().await.unwrap();
+    assert_eq!(alerts.iter().map(|alert| alert.scope.as_str()).collect::<Vec<_>>(), ["monthly"]);
+    house.policy("").await;
+    house.clock.set(instant("2025-12-15T15:00:00+01:00"));
+    assert_eq!(house.post("/v1/messages", &example("urgent")).await.json()["status"], "sent");
+    assert!(watch.look().await.unwrap().is_empty(), "no budget is set any more");
 }
 
 #[tokio::test]

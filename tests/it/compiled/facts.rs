@@ -121,11 +121,20 @@ fn optional(random: &mut Random<'_>) -> Option<i64> {
     random.chance(60).then_some(number)
 }
 
+/// Tags; of fifty messages one has more of them, and one longer ones, than the interpreter may take.
+fn tags(random: &mut Random<'_>) -> Vec<String> {
+    match random.below(50) {
+        0 => (0..random.below(400)).map(|_| (*random.one(&TAGS)).to_owned()).collect(),
+        1 => (0..random.below(6)).map(|_| "y".repeat(random.below(6_000))).collect(),
+        _ => (0..random.below(4)).map(|_| (*random.one(&TAGS)).to_owned()).collect(),
+    }
+}
+
 /// A message; one in fifty has a text that the interpreter's limits may concern.
 pub fn message(random: &mut Random<'_>) -> MessageView<'static> {
     let long = random.chance(2);
     let template = if long { "x".repeat(300) } else { (*random.one(&TEMPLATES)).to_owned() };
-    let tags: Vec<String> = (0..random.below(4)).map(|_| (*random.one(&TAGS)).to_owned()).collect();
+    let tags = tags(random);
     MessageView {
         kind: random.chance(80).then(|| *random.one(MessageKind::ALL)),
         priority: *random.one(Priority::ALL),
