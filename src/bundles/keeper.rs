@@ -8,7 +8,7 @@ use std::{
     io,
     sync::{
         Mutex, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -99,12 +99,12 @@ fn run(archive: &Archive, queue: &Receiver<Job>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let mut came = None;
-                swept = archive.sweep(|| match queue.try_recv() {
+                swept = archive.sweep(|rest| match queue.recv_timeout(rest) {
                     Ok(job) => {
                         came = Some(job);
                         true
                     }
-                    Err(error) => error == TryRecvError::Disconnected,
+                    Err(error) => error == RecvTimeoutError::Disconnected,
                 });
                 came
             }

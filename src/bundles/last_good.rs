@@ -9,8 +9,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -29,9 +28,10 @@ use crate::{
 /// More files at once than this are flushed with one `syncfs` instead of one `fsync` each.
 const SYNC_EACH_MAX: usize = 16;
 
-/// A sweep reads this many manifests, then pauses: there is no hurry, and others want to work.
-const SWEEP_STEP: usize = 50;
-const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// A sweep reads this many manifests, then rests for so many times as long as that took: there is no hurry, and a
+/// daemon with ten thousand tenants that was just started is an idle one.
+const SWEEP_STEP: usize = 25;
+const SWEEP_RESTS: u32 = 50;
 
 /// The state directory's `policies/`.
 #[derive(Clone, Debug)]
@@ -226,27 +226,29 @@ impl Archive {
     }
 
     /// Removes the texts that no manifest refers to. Told by nobody if it fails: it only costs room. Given up, and
-    /// false, as soon as it is `interrupted`.
-    pub fn sweep(&self, mut interrupted: impl FnMut() -> bool) -> bool {
+    /// false, as soon as it is `interrupted`, which is told how long there is to wait for that.
+    pub fn sweep(&self, mut interrupted: impl FnMut(Duration) -> bool) -> bool {
         let mut manifests = json_files(&self.dir.join("last-good"));
         for tenant in fs::read_dir(self.dir.join("history")).into_iter().flatten().flatten() {
             manifests.extend(json_files(&tenant.path()));
-            if interrupted() {
+            if interrupted(Duration::ZERO) {
                 return false;
             }
         }
-        let mut used = BTreeSet::new();
+        let (mut used, mut since) = (BTreeSet::new(), Instant::now());
         for (at, path) in manifests.iter().enumerate() {
             match read_manifest(path) {
                 Ok(manifest) => used.extend(manifest.texts().map(|text| text.sha256.clone())),
                 // A manifest that cannot be read may refer to anything: nothing is removed then.
                 Err(_) => return true,
             }
-            if interrupted() {
+            let is_step = at % SWEEP_STEP == SWEEP_STEP - 1;
+            let rest = if is_step { since.elapsed() * SWEEP_RESTS } else { Duration::ZERO };
+            if interrupted(rest) {
                 return false;
             }
-            if at % SWEEP_STEP == SWEEP_STEP - 1 {
-                thread::sleep(SWEEP_PAUSE);
+            if is_step {
+                since = Instant::now();
             }
         }
         for text in fs::read_dir(self.dir.join("texts")).into_iter().flatten().flatten() {
@@ -383,10 +385,25 @@ pub(super) mod tests {
         let archive = Archive::new(state.path());
         archive.keep(&[kept("acme", 1, "one", 1), kept("beta", 2, "two", 1)]).unwrap();
         archive.forget(&TenantId::parse("acme").unwrap()).unwrap();
-        assert!(!archive.sweep(|| true));
+        assert!(!archive.sweep(|_| true));
         assert_eq!(texts(&archive), 5);
-        assert!(archive.sweep(|| false));
+        assert!(archive.sweep(|_| false));
         assert_eq!(texts(&archive), 4);
+    }
+
+    #[test]
+    fn a_sweep_of_many_rests_after_every_step() {
+        let state = tempfile::tempdir().unwrap();
+        let archive = Archive::new(state.path());
+        let all: Vec<Kept> = (0..60).map(|n| kept(&format!("tenant-{n}"), 1, "own", 1)).collect();
+        archive.keep(&all).unwrap();
+        let mut rests = Vec::new();
+        assert!(archive.sweep(|rest| {
+            rests.push(rest);
+            false
+        }));
+        let manifests = 120;
+        assert_eq!(rests.iter().filter(|rest| !rest.is_zero()).count(), manifests / SWEEP_STEP, "{rests:?}");
     }
 
     #[test]
@@ -395,7 +412,7 @@ pub(super) mod tests {
         let archive = Archive::new(state.path());
         archive.keep(&[kept("acme", 1, "one", 1), kept("beta", 2, "two", 1)]).unwrap();
         archive.forget(&TenantId::parse("acme").unwrap()).unwrap();
-        assert!(archive.sweep(|| false));
+        assert!(archive.sweep(|_| false));
         let (left, _) = archive.last_good();
         assert_eq!(left.iter().map(|m| m.tenant.as_str()).collect::<Vec<_>>(), ["beta"]);
         assert_eq!(texts(&archive), 4);

@@ -70,35 +70,37 @@ struct Tally {
 }
 
 fn tally(text: &str) -> Tally {
-    let mut tally = Tally::default();
-    let mut rest = text;
-    while !rest.is_empty() {
-        // Most of a French text is of these as well.
-        if let Some((_, after)) =
-            rest.split_at_checked(STEP).filter(|(m, _)| is_one_septet_each(m.as_bytes()))
-        {
-            tally.characters += STEP;
-            tally.units += STEP;
-            tally.septets += STEP;
-            rest = after;
-            continue;
-        }
-        let mut looked_at = 0;
-        for c in rest.chars() {
+    let (mut tally, mut at) = (Tally::default(), 0);
+    while at < text.len() {
+        let plain = plain(&text.as_bytes()[at..]);
+        tally.characters += plain;
+        tally.units += plain;
+        tally.septets += plain;
+        at += plain;
+        // What was in the way.
+        if let Some(c) = text[at..].chars().next() {
             let size = septets(c);
             tally.characters += 1;
             tally.units += c.len_utf16();
             tally.septets += size;
             tally.foreign |= size == 0;
-            looked_at += c.len_utf8();
-            // Up to the character that was in the way, and on from there.
-            if looked_at >= STEP || (!c.is_ascii() && looked_at >= STEP / 4) {
-                break;
-            }
+            at += c.len_utf8();
         }
-        rest = &rest[looked_at..];
     }
     tally
+}
+
+/// How many bytes at the beginning are characters of one septet, at least: most of a French text is, with a letter in
+/// the way every few words. Byte by byte, so that a text of other letters loses nothing; many together once they go on.
+fn plain(bytes: &[u8]) -> usize {
+    let near = bytes.iter().take(STEP).take_while(|byte| ASCII_SEPTETS.get(usize::from(**byte)) == Some(&1));
+    match near.count() {
+        STEP => {
+            let far = bytes[STEP..].chunks_exact(STEP).take_while(|chunk| is_one_septet_each(chunk));
+            STEP + STEP * far.count()
+        }
+        near => near,
+    }
 }
 
 /// Whether every byte is a character of one septet. Without a branch for each byte, so that many are looked at at once.
