@@ -24,9 +24,12 @@ const EXAMPLE: &str = include_str!("../../examples/requests/urgent.json");
 pub fn run(flags: Flags) -> Result<Answer, Failure> {
     let config = settings(&flags)?;
     logging::start(&config.log).map_err(|error| Failure::Usage(format!("{error:#}")))?;
-    memory::few_heaps();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    memory::be_small();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(memory::rest)
+        .build()
+        .map_err(anyhow::Error::from)?;
     let ended = runtime.block_on(serve(config));
     // What still blocks (a slow disk, a name that does not resolve) does not keep the process.
     runtime.shutdown_background();
