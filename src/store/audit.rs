@@ -241,7 +241,7 @@ async fn decided_by_known_policies(link: &mut Link<'_>, now: DateTime<Utc>) -> R
         known.insert((row.text(0)?, row.text(1)?));
     }
     let sql = "SELECT m.id, m.tenant, b.decision FROM messages m JOIN bodies b ON b.message_id = m.id \
-               WHERE m.accepted_at < $1 ORDER BY m.id DESC LIMIT $2";
+               WHERE m.accepted_at < $1 ORDER BY m.id DESC LIMIT CAST($2 AS BIGINT)";
     let mut finding = Finding {
         invariant: "I12",
         says: "the newest decisions were made under policies that were in force",

@@ -177,7 +177,7 @@ impl Broadcasts for SqlStore {
         let after = after.map_or(-1, i64::from);
         let mut found: BTreeMap<u32, RowRecord> = BTreeMap::new();
         let sql = "SELECT row, message, problem FROM broadcast_rows \
-                   WHERE broadcast = $1 AND row > $2 ORDER BY row LIMIT $3";
+                   WHERE broadcast = $1 AND row > $2 ORDER BY row LIMIT CAST($3 AS BIGINT)";
         for row in link.rows(sql, values![id, after, limit]).await? {
             let (at, problem) = (number(&row, 0)?, row.maybe_text(2)?);
             let problem = problem.map(|text| serde_json::from_str(&text)).transpose();
@@ -191,7 +191,7 @@ impl Broadcasts for SqlStore {
         }
         let sql = format!(
             "SELECT {MESSAGE}, campaign_row FROM messages WHERE campaign = $1 AND campaign <> '' \
-             AND campaign_row > $2 ORDER BY campaign_row LIMIT $3"
+             AND campaign_row > $2 ORDER BY campaign_row LIMIT CAST($3 AS BIGINT)"
         );
         for row in link.rows(AssertSqlSafe(sql), values![id, after, limit]).await? {
             let (at, message) = (number(&row, 6)?, message(&row)?);
@@ -338,7 +338,7 @@ impl Operation for Cancel {
         let sql = "UPDATE messages SET status = 'cancelled', status_reason = 'its broadcast was cancelled', \
                    due_at = NULL, fence = fence + 1 WHERE id IN (SELECT id FROM messages \
                    WHERE campaign = $1 AND campaign <> '' AND status IN ('queued', 'held', 'retrying') \
-                   AND lease_owner IS NULL LIMIT $2) \
+                   AND lease_owner IS NULL LIMIT CAST($2 AS BIGINT)) \
                    AND status IN ('queued', 'held', 'retrying') AND lease_owner IS NULL RETURNING id";
         let mut cancelled = Vec::new();
         for row in link.rows(sql, values![self.id, CANCELLED_AT_ONCE]).await? {

@@ -377,7 +377,7 @@ async fn attempts_at(
         "SELECT a.message_id, m.tenant, a.sender, a.provider_message_id FROM attempts a \
          JOIN messages m ON m.id = a.message_id WHERE a.address = $1 AND a.channel = $2 \
          AND a.status IN ('accepted', 'unknown', 'intent') AND a.driver IN ({}) \
-         ORDER BY a.started_at DESC LIMIT $3",
+         ORDER BY a.started_at DESC LIMIT CAST($3 AS BIGINT)",
         placeholders(4, from.drivers.len().max(1))
     );
     let mut values = values![address, channel, ATTEMPTS_LOOKED_AT];

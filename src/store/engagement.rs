@@ -100,7 +100,8 @@ impl Engagement for SqlStore {
         let mut link = reader.link();
         let sql = "SELECT h.sent_via, COUNT(*), CAST(SUM(h.engaged) AS BIGINT) FROM (SELECT sent_via, engaged \
                    FROM messages WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 \
-                   AND status IN ('sent', 'delivered') AND sent_via IS NOT NULL ORDER BY id DESC LIMIT $4) AS h \
+                   AND status IN ('sent', 'delivered') AND sent_via IS NOT NULL \
+                   ORDER BY id DESC LIMIT CAST($4 AS BIGINT)) AS h \
                    GROUP BY h.sent_via";
         for row in link.rows(sql, values![tenant, recipient.as_str(), since, HISTORY_MESSAGES]).await? {
             let channel = rows::channel(&row.text(0)?)?;
@@ -165,7 +166,7 @@ impl SqlStore {
         // A little more than is asked for: the next one who asks may have looked at the clock before.
         let since = now - TimeDelta::days(HISTORY_DAYS) - TimeDelta::hours(1);
         let sql = "SELECT accepted_at, kind, status, sent_via, engaged FROM messages \
-                   WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 ORDER BY id DESC LIMIT $4";
+                   WHERE tenant = $1 AND recipient = $2 AND accepted_at > $3 ORDER BY id DESC LIMIT CAST($4 AS BIGINT)";
         let values = values![tenant, recipient.as_str(), since, HISTORY_MESSAGES + 1];
         let found = self.near().await?.link().rows(sql, values).await?;
         if found.len() > HISTORY_MESSAGES as usize {

@@ -268,7 +268,8 @@ impl SqlStore {
         }
         self.pruned_at.store(at, Ordering::Relaxed);
         loop {
-            let sql = "SELECT tenant, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT $2";
+            let sql =
+                "SELECT tenant, key FROM idempotency_keys WHERE expires_at <= $1 LIMIT CAST($2 AS BIGINT)";
             let found = self.reader().await?.link().rows(sql, values![now, PRUNED_AT_ONCE]).await?;
             let mut keys = Vec::with_capacity(found.len());
             for row in &found {

@@ -157,7 +157,7 @@ impl Operate for SqlStore {
         let owner = tenant.map_or("", TenantId::as_str);
         let before = before.map(|id| id.to_string()).unwrap_or_default();
         let sql = "SELECT id, at, act, target, tenant, who, reason FROM acts \
-                   WHERE ($1 = '' OR tenant = $1) AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3";
+                   WHERE ($1 = '' OR tenant = $1) AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT CAST($3 AS BIGINT)";
         let values = values![owner, before, limit.clamp(1, LIMIT_MAX)];
         let found = self.reader().await?.link().rows(sql, values).await?;
         Ok(found.iter().map(act_record).collect::<Result<_, Fault>>()?)

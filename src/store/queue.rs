@@ -188,7 +188,7 @@ fn claim_sql(which: &str, order: &str, locking: &str) -> String {
          AND m.crashes {which} AND (m.ordering_key IS NULL OR NOT EXISTS (SELECT 1 FROM messages o \
          WHERE o.tenant = m.tenant AND o.ordering_key = m.ordering_key AND o.id <> m.id \
          AND o.status IN ('queued', 'held', 'retrying', 'sending', 'unknown') \
-         AND (o.id < m.id OR o.lease_until IS NOT NULL))) ORDER BY {order}m.due_at LIMIT $4 {locking}) \
+         AND (o.id < m.id OR o.lease_until IS NOT NULL))) ORDER BY {order}m.due_at LIMIT CAST($4 AS BIGINT) {locking}) \
          UPDATE messages SET fence = fence + 1, due_at = NULL, \
          lease_owner = CASE WHEN {damaged} THEN NULL ELSE $2 END, \
          lease_until = CASE WHEN {damaged} THEN NULL ELSE $3 END, \

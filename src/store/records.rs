@@ -60,7 +60,7 @@ impl Records for SqlStore {
             and("id <", before.into());
         }
         values.push(search.limit.clamp(1, LIMIT_MAX).into());
-        condition.push_str(&format!(" ORDER BY m.id DESC LIMIT ${}", values.len()));
+        condition.push_str(&format!(" ORDER BY m.id DESC LIMIT CAST(${} AS BIGINT)", values.len()));
         self.readable(&condition, values).await
     }
 

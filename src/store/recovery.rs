@@ -100,7 +100,7 @@ pub(super) async fn lapsed(
         "SELECT m.id, m.crashes, CAST(CASE WHEN EXISTS (SELECT 1 FROM messages o WHERE o.lease_until IS NOT NULL \
          AND o.lease_owner = m.lease_owner AND o.id <> m.id AND o.lease_until > m.lease_until - {SUSPECT_MS}) \
          THEN 1 ELSE 0 END AS BIGINT) FROM messages m WHERE m.lease_until IS NOT NULL AND {which} AND {} \
-         ORDER BY m.lease_until LIMIT $2{locking}",
+         ORDER BY m.lease_until LIMIT CAST($2 AS BIGINT){locking}",
         if owner.is_some() { "(m.lease_until <= $1 OR m.lease_owner = $3)" } else { "m.lease_until <= $1" }
     );
     let mut values = values![now, RECOVERED_AT_ONCE];

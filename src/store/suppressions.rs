@@ -199,7 +199,10 @@ impl Suppressions for SqlStore {
             ));
         }
         values.push(limit.clamp(1, LIMIT_MAX).into());
-        sql.push_str(&format!(" ORDER BY address, channel, sender, tenant LIMIT ${}", values.len()));
+        sql.push_str(&format!(
+            " ORDER BY address, channel, sender, tenant LIMIT CAST(${} AS BIGINT)",
+            values.len()
+        ));
         let mut reader = self.reader().await?;
         let found = reader.link().rows(sqlx::AssertSqlSafe(sql), values).await?;
         Ok(found.iter().map(suppression).collect::<Result<_, Fault>>()?)

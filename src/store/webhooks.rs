@@ -145,7 +145,7 @@ impl Operation for Claim {
         };
         let sql = format!(
             "SELECT message_id, seq, tenant, at, event, tries FROM webhook_outbox \
-             WHERE due_at <= $1{others} ORDER BY due_at, message_id, seq LIMIT $2{locking}"
+             WHERE due_at <= $1{others} ORDER BY due_at, message_id, seq LIMIT CAST($2 AS BIGINT){locking}"
         );
         let mut values: Vec<Value> = values![self.now, self.most];
         values.extend(self.but_for.iter().map(Value::from));

@@ -49,7 +49,7 @@ impl Loader {
         let (mut address, mut channel) = (String::new(), String::new());
         loop {
             let sql = "SELECT address, channel FROM suppressions WHERE (address, channel) > ($1, $2) \
-                       GROUP BY address, channel ORDER BY address, channel LIMIT $3";
+                       GROUP BY address, channel ORDER BY address, channel LIMIT CAST($3 AS BIGINT)";
             let values = values![address.as_str(), channel.as_str(), AT_ONCE];
             let found = self.readers.take().await?.link().rows(sql, values).await?;
             for row in &found {
@@ -66,7 +66,7 @@ impl Loader {
         let (mut tenant, mut key) = (String::new(), String::new());
         loop {
             let sql = "SELECT tenant, key FROM idempotency_keys WHERE (tenant, key) > ($1, $2) \
-                       ORDER BY tenant, key LIMIT $3";
+                       ORDER BY tenant, key LIMIT CAST($3 AS BIGINT)";
             let values = values![tenant.as_str(), key.as_str(), AT_ONCE];
             let found = self.readers.take().await?.link().rows(sql, values).await?;
             for row in &found {
@@ -84,7 +84,7 @@ impl Loader {
         let (mut tenant, mut recipient) = (String::new(), String::new());
         loop {
             let sql = "SELECT tenant, recipient FROM messages WHERE (tenant, recipient) > ($1, $2) \
-                       GROUP BY tenant, recipient ORDER BY tenant, recipient LIMIT $3";
+                       GROUP BY tenant, recipient ORDER BY tenant, recipient LIMIT CAST($3 AS BIGINT)";
             let values = values![tenant.as_str(), recipient.as_str(), AT_ONCE];
             let found = self.readers.take().await?.link().rows(sql, values).await?;
             for row in &found {
