@@ -339,14 +339,16 @@ fn burst_seconds() -> usize {
 
 /// Hands so many messages of this party to its provider; what the provider calls them.
 async fn hand_off(court: &Arc<Court>, count: usize) -> Vec<String> {
-    let mut callers = JoinSet::new();
-    for _ in 0..count {
-        let (court, mut new) = (Arc::clone(court), message());
-        new.request.tenant = court.parties[0].tenant.clone();
-        new.idempotency = None;
-        callers.spawn(async move { court.store.accept(new).await.map(drop) });
+    for first in (0..count).step_by(AT_ONCE) {
+        let mut callers = JoinSet::new();
+        for _ in first..count.min(first + AT_ONCE) {
+            let (court, mut new) = (Arc::clone(court), message());
+            new.request.tenant = court.parties[0].tenant.clone();
+            new.idempotency = None;
+            callers.spawn(async move { court.store.accept(new).await.map(drop) });
+        }
+        callers.join_all().await.into_iter().for_each(Result::unwrap);
     }
-    callers.join_all().await.into_iter().for_each(Result::unwrap);
     let mut sids = Vec::new();
     while sids.len() < count {
         let mut sent = JoinSet::new();
