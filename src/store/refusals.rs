@@ -11,6 +11,7 @@ use super::{
     Result, StoreError,
     database::{Fault, Link, values},
     jobs::Operation,
+    rows,
 };
 use crate::domain::{
     channel::Channel,
@@ -107,7 +108,7 @@ impl Refusal {
         row.extend(values![
             self.reason.as_str(),
             self.proof.as_deref(),
-            self.now,
+            self.in_force_from(link).await?,
             self.source,
             self.noted_by.as_str(),
             self.noted_driver.as_str(),
@@ -115,6 +116,15 @@ impl Refusal {
         ]);
         link.notes().refused(self.channel, &self.address);
         Ok(link.run(sql, row).await? > 0)
+    }
+
+    /// When it came into force: now, or when the last attempt at the address began, where that is later. A refusal waits
+    /// for its commit, and what began meanwhile began before it, whatever the clocks say (I3 is about commits).
+    async fn in_force_from(&self, link: &mut Link<'_>) -> Result<DateTime<Utc>, Fault> {
+        let sql = "SELECT COALESCE(MAX(started_at), 0) FROM attempts WHERE address = $1 AND channel = $2";
+        let last = link.row(sql, values![self.address.as_str(), self.channel]).await?;
+        let began = last.map(|row| row.int(0)).transpose()?.map(rows::instant).transpose()?;
+        Ok(began.map_or(self.now, |began| began.max(self.now)))
     }
 
     async fn log(&self, link: &mut Link<'_>) -> Result<(), Fault> {

@@ -376,7 +376,9 @@ async fn no_intent_passes_a_stop(base: &Base) {
         for _ in 0..round % 5 {
             tokio::task::yield_now().await;
         }
-        let given = store.record_intent(&claimed, intent(&claimed, at(1))).await.unwrap();
+        // Half of them by a clock that is past the moment at which the STOP came in: it is the commits that count.
+        let begun = at(if round % 2 == 0 { 1 } else { 6 });
+        let given = store.record_intent(&claimed, intent(&claimed, begun)).await.unwrap();
         stopping.await.unwrap();
         // What began, began before; from now on nothing begins.
         let end = |status| Next::End { status, reason: "tried".into() };
@@ -402,6 +404,35 @@ async fn no_intent_passes_a_stop(base: &Base) {
     println!("{before} intents came before their STOP, {after} after it");
     assert!(store.count_by_status().await.unwrap() == [(Status::Skipped, 200)]);
     store.close().await;
+    base.audit().await;
+}
+
+/// `audit` accused a daemon in which a STOP, taken in at one moment, was committed behind an intent of a later moment.
+async fn a_stop_that_waits_behind_an_intent_is_no_breach(base: &Base) {
+    let store = base.open().await;
+    store.accept(sms(&tenant(), Some(SENDER))).await.unwrap();
+    let claimed = claim_one(&store, "w", at(4)).await;
+    let given = store.record_intent(&claimed, intent(&claimed, at(4))).await.unwrap();
+    let Intent::Recorded(open) = given else { panic!("{given:?}") };
+    hear(&store, &said(1, "STOP", None), at(3)).await;
+    let outcome = Outcome::failed(ErrorClass::NotSent, "tried");
+    let again = Next::RetryAt { at: at(5), reason: "tried".into() };
+    store.settle(&claimed, open.id, &outcome, &again, at(5)).await.unwrap();
+    let key = SuppressionKey {
+        address: Address::Phone(ADDRESS.into()),
+        channel: Channel::Sms,
+        sender: None,
+        tenant: Some(tenant()),
+    };
+    let refusals = store.refusals_of(&key).await.unwrap();
+    assert_eq!(refusals.iter().map(|refusal| refusal.at).collect::<Vec<_>>(), [at(4)]);
+    let claimed = claim_one(&store, "w", at(6)).await;
+    let given = store.record_intent(&claimed, intent(&claimed, at(6))).await.unwrap();
+    assert!(matches!(given, Intent::Suppressed(_)), "{given:?}");
+    let skipped = Next::End { status: Status::Skipped, reason: "tried".into() };
+    store.advance(&claimed, &skipped, at(6)).await.unwrap();
+    store.close().await;
+    base.audit().await;
 }
 
 super::on_both!(
@@ -417,4 +448,5 @@ super::on_both!(
     tenants_keep_their_own_lists,
     an_erased_address_stays_refused,
     no_intent_passes_a_stop,
+    a_stop_that_waits_behind_an_intent_is_no_breach,
 );
