@@ -263,7 +263,7 @@ pub(super) async fn settled(
         rate(link, tenant, channel, accepted_at, 1, 0);
     }
     match reference {
-        Some(reference) => super::receipts::await_sweep(link, reference).await,
+        Some(reference) => super::orphans::await_sweep(link, reference).await,
         None => Ok(()),
     }
 }

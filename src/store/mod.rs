@@ -46,6 +46,7 @@ mod life;
 mod limits;
 mod open;
 mod operate;
+mod orphans;
 mod outcomes;
 mod pace;
 mod queue;

@@ -4,8 +4,10 @@
 //! T15); any other has no effect. One that comes before its attempt has an outcome is kept and looked at again. What
 //! follows when nothing arrived is computed by a function that the caller hands in.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{
     Result, SqlStore, StoreError,
@@ -13,6 +15,7 @@ use super::{
     engagement::lock_message,
     evidence::is_owned_by_another,
     jobs::Operation,
+    orphans,
     refusals::{Refusal, lock_address},
     reported::Reported,
     rows,
@@ -23,11 +26,6 @@ use crate::domain::{
     money::MicroEuros,
     receipt::{ProviderReceipt, ReceiptKind},
 };
-
-/// How long a receipt that matches nothing is kept (reliability.md F48).
-const ORPHAN_DAYS: i64 = 7;
-/// Orphans looked at in one sweep.
-const SWEPT_AT_ONCE: u32 = 200;
 
 /// Who called back, once the signature was found good.
 #[derive(Clone, Debug)]
@@ -139,19 +137,16 @@ impl Receipts for SqlStore {
         after: AfterUndelivered,
         now: DateTime<Utc>,
     ) -> Result<Received> {
-        let receipt = Receipt::new(from, receipt, now)?;
-        self.writer()?.run(Receive { receipt, after, now }).await
+        let receipt = Arc::new(Receipt::new(from, receipt, now)?);
+        let received = self.writer()?.run(Receive { receipt: Arc::clone(&receipt), after, now }).await;
+        let Err(StoreError::Corrupt(why)) = received else { return received };
+        tracing::error!(why, "a receipt of what does not read back is kept");
+        self.writer()?.run(orphans::Keep(receipt)).await?;
+        Ok(Received::Orphan)
     }
 
     async fn sweep_orphans(&self, after: AfterUndelivered, now: DateTime<Utc>) -> Result<Vec<Received>> {
-        let mut reader = self.reader().await?;
-        let sql = "SELECT 1 FROM orphan_receipts WHERE ready = 1 OR received_at < $1 LIMIT 1";
-        let forgotten = now - TimeDelta::days(ORPHAN_DAYS);
-        if reader.link().row(sql, values![forgotten]).await?.is_none() {
-            return Ok(Vec::new());
-        }
-        drop(reader);
-        self.writer()?.run(Sweep { after, now, forgotten }).await
+        orphans::sweep(self, after, now).await
     }
 }
 
@@ -173,7 +168,7 @@ pub(super) struct Receipt {
 }
 
 /// The code by which a bounce says that there is no such mailbox.
-fn no_mailbox(kind: ReceiptKind, error: Option<&AttemptError>) -> Option<String> {
+pub(super) fn no_mailbox(kind: ReceiptKind, error: Option<&AttemptError>) -> Option<String> {
     let error = error.filter(|error| kind == ReceiptKind::Undelivered && error.says_no_such_mailbox());
     error.map(|error| error.code.clone().unwrap_or_default())
 }
@@ -196,35 +191,13 @@ impl Receipt {
         })
     }
 
-    fn of_orphan(row: &Row) -> Result<Self, Fault> {
-        let some = |text: String| (!text.is_empty()).then_some(text);
-        let at = row.int(3)?;
-        let kind = ReceiptKind::parse(&row.text(2)?);
-        let kind = kind.ok_or_else(|| Fault::Corrupt("a receipt's kind".into()))?;
-        let error = row.maybe_text(8)?;
-        let read = error.as_deref().map(rows::attempt_error).transpose()?;
-        Ok(Self {
-            reference: some(row.text(0)?),
-            credential: row.text(1)?,
-            kind,
-            provider_at: if at == 0 { None } else { Some(rows::instant(at)?) },
-            tenant: rows::parsed(row.text(4)?, TenantId::parse)?,
-            token: some(row.text(5)?).map(|text| rows::parsed(text, AttemptId::parse)).transpose()?,
-            drivers: row.text(6)?.split(' ').map(str::to_owned).collect(),
-            received_at: rows::instant(row.int(7)?)?,
-            error,
-            no_mailbox: no_mailbox(kind, read.as_ref()),
-            cost: row.maybe_int(9)?.map(MicroEuros),
-        })
-    }
-
     /// The provider's time as part of the receipt's identity: 0 where it told none.
     pub(super) fn told_at(&self) -> i64 {
         self.provider_at.map_or(0, |at| at.timestamp_millis())
     }
 
     /// Finds the attempt, locks its message, and applies what is new.
-    async fn deliver(
+    pub(super) async fn deliver(
         &self,
         link: &mut Link<'_>,
         after: AfterUndelivered,
@@ -300,47 +273,10 @@ impl Receipt {
         };
         if of_another { Ok(None) } else { id(&row).map(Some) }
     }
-
-    /// Keeps it for later; `ready` where an attempt of ours is known to be meant.
-    async fn keep(&self, link: &mut Link<'_>, ready: bool) -> Result<(), Fault> {
-        let sql = "INSERT INTO orphan_receipts (reference, credential, kind, provider_at, tenant, attempt, drivers, \
-                   received_at, error, cost, ready) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-                   ON CONFLICT (reference, credential, kind, provider_at, tenant, attempt) DO NOTHING";
-        let values = values![
-            self.reference.as_deref().unwrap_or_default(),
-            self.credential.as_str(),
-            self.kind.as_str(),
-            self.told_at(),
-            &self.tenant,
-            self.token.map(|id| id.to_string()).unwrap_or_default(),
-            self.drivers.join(" "),
-            self.received_at,
-            self.error.as_deref(),
-            self.cost.map(|cost| cost.0),
-            ready,
-        ];
-        link.run(sql, values).await?;
-        Ok(())
-    }
-
-    async fn forget(&self, link: &mut Link<'_>) -> Result<(), Fault> {
-        let sql = "DELETE FROM orphan_receipts WHERE reference = $1 AND credential = $2 AND kind = $3 \
-                   AND provider_at = $4 AND tenant = $5 AND attempt = $6";
-        let values = values![
-            self.reference.as_deref().unwrap_or_default(),
-            self.credential.as_str(),
-            self.kind.as_str(),
-            self.told_at(),
-            &self.tenant,
-            self.token.map(|id| id.to_string()).unwrap_or_default(),
-        ];
-        link.run(sql, values).await?;
-        Ok(())
-    }
 }
 
 /// How far a receipt came.
-enum Delivery {
+pub(super) enum Delivery {
     Done(Received),
     /// Its attempt is open: the outcome comes first.
     TooEarly,
@@ -350,7 +286,7 @@ enum Delivery {
 }
 
 struct Receive {
-    receipt: Receipt,
+    receipt: Arc<Receipt>,
     after: AfterUndelivered,
     now: DateTime<Utc>,
 }
@@ -367,12 +303,12 @@ impl Operation for Receive {
         let received = match receipt.deliver(link, self.after, self.now).await? {
             Delivery::Done(received) => received,
             Delivery::TooEarly => {
-                receipt.keep(link, true).await?;
+                orphans::keep(link, receipt, true).await?;
                 Received::Orphan
             }
             Delivery::NoMatch if receipt.reference.is_none() => Received::Nobodys,
             Delivery::NoMatch | Delivery::Damaged => {
-                receipt.keep(link, false).await?;
+                orphans::keep(link, receipt, false).await?;
                 Received::Orphan
             }
         };
@@ -383,47 +319,4 @@ impl Operation for Receive {
         }
         Ok(received)
     }
-}
-
-struct Sweep {
-    after: AfterUndelivered,
-    now: DateTime<Utc>,
-    forgotten: DateTime<Utc>,
-}
-
-impl Operation for Sweep {
-    type Answer = Vec<Received>;
-
-    async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Received>, Fault> {
-        link.run("DELETE FROM orphan_receipts WHERE received_at < $1", values![self.forgotten]).await?;
-        let locking = if link.locks_rows() { " FOR UPDATE SKIP LOCKED" } else { "" };
-        let sql = format!(
-            "SELECT reference, credential, kind, provider_at, tenant, attempt, drivers, received_at, error, cost \
-             FROM orphan_receipts WHERE ready = 1 ORDER BY received_at LIMIT {SWEPT_AT_ONCE}{locking}"
-        );
-        let mut done = Vec::new();
-        for row in link.rows(sqlx::AssertSqlSafe(sql), values![]).await? {
-            let orphan = Receipt::of_orphan(&row)?;
-            match orphan.deliver(link, self.after, self.now).await? {
-                Delivery::TooEarly => {}
-                Delivery::NoMatch | Delivery::Damaged => {
-                    // What was ready is no more: it waits for its seven days to be over.
-                    orphan.forget(link).await?;
-                    orphan.keep(link, false).await?;
-                }
-                Delivery::Done(received) => {
-                    orphan.forget(link).await?;
-                    done.push(received);
-                }
-            }
-        }
-        Ok(done)
-    }
-}
-
-/// Marks the receipts that came before this name of an attempt was known: the next sweep applies them.
-pub(super) async fn await_sweep(link: &mut Link<'_>, reference: &str) -> Result<(), Fault> {
-    let sql = "UPDATE orphan_receipts SET ready = 1 WHERE reference = $1 AND ready = 0";
-    link.run(sql, values![reference]).await?;
-    Ok(())
 }

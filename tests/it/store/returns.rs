@@ -327,6 +327,34 @@ async fn an_early_receipt_survives_the_crash_of_its_attempt(base: &Base) {
     store.close().await;
 }
 
+/// One damaged body stopped the sweep of every early receipt, and its receipt came back for ever.
+async fn a_receipt_of_what_is_damaged_is_kept_and_holds_up_no_other(base: &Base) {
+    let store = base.open().await;
+    let mut early = Vec::new();
+    for n in 0..2 {
+        let new = message();
+        let id = new.id;
+        store.accept(new).await.unwrap();
+        let claimed = claim_one(&store, "w", at(0)).await;
+        let attempt = begin(&store, &claimed, at(0)).await;
+        let told = tell(&store, Some(attempt), &receipt(&format!("SM{n}"), ReceiptKind::Undelivered)).await;
+        assert_eq!(told, Received::Orphan);
+        early.push((id, claimed, attempt));
+    }
+    base.sql(&format!("UPDATE bodies SET plan = '?' WHERE message_id = '{}'", early[0].0)).await;
+    for (n, (_, claimed, attempt)) in early.iter().enumerate() {
+        store.settle(claimed, *attempt, &taken(&format!("SM{n}")), &Next::Sent, at(2)).await.unwrap();
+    }
+    let swept = store.sweep_orphans(after_undelivered, at(3)).await.unwrap();
+    assert_eq!(swept, [Received::Applied { message: early[1].0, due: true }]);
+    assert_eq!(base.texts("SELECT reference FROM orphan_receipts WHERE ready = 0").await, ["SM0"]);
+    assert_eq!(store.sweep_orphans(after_undelivered, at(4)).await.unwrap(), []);
+    let again = tell(&store, Some(early[0].2), &receipt("SM0", ReceiptKind::Undelivered)).await;
+    assert_eq!(again, Received::Orphan, "kept, not asked for again and again");
+    assert_eq!(base.texts("SELECT kind FROM receipts").await, ["undelivered"], "nothing of the damaged one");
+    store.close().await;
+}
+
 async fn strangers_receipts_have_no_effect(base: &Base) {
     let store = base.open().await;
     let (id, attempt) = sent(&store, message(), "SM1", at(0)).await;
@@ -427,6 +455,7 @@ super::on_both!(
     what_three_crashes_set_aside_was_sent_after_all,
     an_early_receipt_waits_for_the_outcome,
     an_early_receipt_survives_the_crash_of_its_attempt,
+    a_receipt_of_what_is_damaged_is_kept_and_holds_up_no_other,
     strangers_receipts_have_no_effect,
     receipts_that_race_end_alike,
     an_escalation_goes_on_when_what_it_follows_arrives,
