@@ -21,7 +21,6 @@ use axum::{
 };
 use bytes::Bytes;
 use hyper::body::Frame;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api,
@@ -124,7 +123,7 @@ struct Line {
     begun: Vec<u8>,
     /// Why the rest of it is passed over.
     refused: Option<Problem>,
-    held: Option<OwnedSemaphorePermit>,
+    held: Option<body::Share>,
 }
 
 /// What came next of a body.

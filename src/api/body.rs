@@ -3,7 +3,16 @@
 //! What is held of them at one moment is bounded for the daemon as a whole, byte by byte as they come, so that
 //! nobody holds room by announcing. No body is ever logged.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{
     extract::Request,
@@ -13,10 +22,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Api,
+    Api, frame,
     problem::{Kind, Problem},
 };
 use crate::request::{self, Asked, Purpose};
@@ -30,12 +38,32 @@ const JSON_BYTES_MAX: usize = 64 << 10;
 
 /// The bytes of all bodies that are held now.
 #[derive(Clone, Debug)]
-pub struct Held(Arc<Semaphore>);
+pub struct Held(Arc<Room>);
+
+#[derive(Debug)]
+struct Room {
+    /// In units.
+    most: usize,
+    taken: AtomicUsize,
+}
+
+/// A body's share of it; given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    of: Held,
+    units: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.0.taken.fetch_sub(self.units, Ordering::Relaxed);
+    }
+}
 
 /// A parsed request, and its share of what may be held.
 pub struct Received {
     pub asked: Asked,
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Option<Share>,
 }
 
 /// What a body is said to be.
@@ -49,27 +77,26 @@ pub enum Media {
 
 impl Held {
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
+        Self(Arc::new(Room { most: bytes / UNIT, taken: AtomicUsize::new(0) }))
     }
 
-    /// Room for a body of which there were `before` bytes and now are `now`, beside what `permit` has.
-    pub fn extend(
-        &self,
-        permit: &mut Option<OwnedSemaphorePermit>,
-        before: usize,
-        now: usize,
-    ) -> Result<(), Problem> {
+    /// Room for a body of which there were `before` bytes and now are `now`, beside what `share` has.
+    pub fn extend(&self, share: &mut Option<Share>, before: usize, now: usize) -> Result<(), Problem> {
         let more = now.div_ceil(UNIT) - before.div_ceil(UNIT);
         if more == 0 {
             return Ok(());
         }
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let taken = self.0.clone().try_acquire_many_owned(more).map_err(|_| {
-            Problem::new(Kind::Unavailable, "too many large requests are being read: try again in a moment")
-        })?;
-        match permit {
-            Some(permit) => permit.merge(taken),
-            None => *permit = Some(taken),
+        let Room { most, taken } = &*self.0;
+        // Taken first and looked at afterwards: two at once are refused rather than let through, and nothing waits.
+        let before = taken.fetch_add(more, Ordering::Relaxed);
+        if before.saturating_add(more) > *most {
+            taken.fetch_sub(more, Ordering::Relaxed);
+            let detail = "too many large requests are being read: try again in a moment";
+            return Err(Problem::new(Kind::Unavailable, detail));
+        }
+        match share {
+            Some(share) => share.units += more,
+            None => *share = Some(Share { of: self.clone(), units: more }),
         }
         Ok(())
     }
@@ -107,7 +134,7 @@ pub async fn parse(bytes: &[u8], purpose: Purpose) -> Result<Asked, Problem> {
 pub async fn receive_value(
     api: &Api,
     request: Request,
-) -> Result<(serde_json::Value, Option<OwnedSemaphorePermit>), Problem> {
+) -> Result<(serde_json::Value, Option<Share>), Problem> {
     let (parts, body) = request.into_parts();
     let (bytes, held) = receive_bytes(api, &parts.headers, body, api.settings.bodies.message_bytes).await?;
     let read = move || {
@@ -142,7 +169,7 @@ pub async fn receive_mail(
     api: &Api,
     request: Request,
     limit: usize,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+) -> Result<(Bytes, Option<Share>), Problem> {
     let (parts, body) = request.into_parts();
     receive_media(api, &parts.headers, body, limit, Media::Mail).await
 }
@@ -153,7 +180,7 @@ pub async fn receive_bytes<B>(
     headers: &HeaderMap,
     body: B,
     limit: usize,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+) -> Result<(Bytes, Option<Share>), Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -166,7 +193,7 @@ async fn receive_media<B>(
     body: B,
     limit: usize,
     media: Media,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+) -> Result<(Bytes, Option<Share>), Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -223,11 +250,7 @@ where
 }
 
 /// Most bodies come in one piece, which is then not copied.
-async fn read<B>(
-    mut body: B,
-    limit: usize,
-    room: &Held,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem>
+async fn read<B>(mut body: B, limit: usize, room: &Held) -> Result<(Bytes, Option<Share>), Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -260,7 +283,7 @@ fn too_slow(within: Duration) -> Problem {
 }
 
 fn announced_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    frame::header(headers, &header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -274,13 +297,16 @@ pub fn mebibytes(bytes: usize) -> String {
 
 /// The body plain, and of the right type. No type at all is taken; a wrong one is a mistake that is better told.
 fn check_media_type(headers: &HeaderMap, media: Media) -> Result<(), Problem> {
-    let text = |name| headers.get(name).map(|v: &HeaderValue| v.to_str().unwrap_or_default());
-    if let Some(coding) = text(header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
+    let text = |name| frame::header(headers, name).map(|v| v.to_str().unwrap_or_default());
+    if let Some(coding) = text(&header::CONTENT_ENCODING).filter(|c| !c.eq_ignore_ascii_case("identity")) {
         let what = if media == Media::Mail { "mail" } else { "JSON" };
         let detail = format!("Content-Encoding {coding:?} is not taken: send the {what} as it is");
         return Err(Problem::new(Kind::MediaType, detail));
     }
-    let Some(kind) = text(header::CONTENT_TYPE) else { return Ok(()) };
+    let Some(kind) = text(&header::CONTENT_TYPE) else { return Ok(()) };
+    if kind == "application/json" && media == Media::Json {
+        return Ok(());
+    }
     let essence = kind.split(';').next().unwrap_or_default().trim();
     let is = |name: &str| essence.eq_ignore_ascii_case(name);
     let ends_so = |end: &str| {

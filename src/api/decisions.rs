@@ -18,7 +18,14 @@ use super::{
     problem::{Problem, ProblemBody},
     render,
 };
-use crate::request::{Purpose, lean, wire};
+use crate::{
+    orchestrator::Weighed,
+    request::{
+        Purpose,
+        lean::{self, Lean},
+        wire,
+    },
+};
 
 /// Most answers are no longer.
 const ANSWER_BYTES: usize = 768;
@@ -42,14 +49,15 @@ pub async fn decide(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    answer(&api, &caller, &parts.headers, body).await.map(|text| response(text.into()))
+    let text = answer(&api, &caller, &parts.headers, body).await?;
+    let mut response = Response::new(text.into());
+    describe(response.headers_mut());
+    Ok(response)
 }
 
-/// The response that an answer is.
-pub fn response<C>(content: C) -> hyper::Response<C> {
-    let mut response = hyper::Response::new(content);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// Says what an answer is.
+pub fn describe(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }
 
 /// The same, for whoever comes past the router.
@@ -75,15 +83,17 @@ pub async fn decide_one(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<
 /// The common request: read, decided and answered without waiting for anything and without a copy of its words.
 /// `None`, and nothing is added: it is the whole way's.
 pub fn decide_at_once(api: &Api, caller: &Caller, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let lean = lean::parse(bytes)?;
-    let grounds = api.orchestrator.grounds(&lean, |tenant| caller.may_see(tenant))?;
-    let weighed = grounds.weigh();
-    // Where no channel is left every gate is to be told.
-    render::answer(out, &weighed)?;
-    let choice = weighed.choice();
-    api.metrics.chosen(weighed.tenant(), choice.chosen, Some(weighed.took));
-    api.metrics.failed(weighed.tenant(), choice.failures());
-    Some(())
+    let mut lean = Lean::default();
+    lean::parse_into(bytes, &mut lean)?;
+    let told = |weighed: &Weighed<'_>| {
+        // Where no channel is left every gate is to be told.
+        render::answer(out, weighed)?;
+        let choice = weighed.choice();
+        api.metrics.chosen(weighed.tenant(), choice.chosen, Some(weighed.took));
+        api.metrics.failed(weighed.tenant(), choice.failures());
+        Some(())
+    };
+    api.orchestrator.weigh(&lean, |tenant| caller.may_see(tenant), told)?
 }
 
 /// Every request, with all that can be said of it.

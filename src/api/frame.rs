@@ -29,6 +29,7 @@ use super::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARACTERS_MAX: usize = 64;
+const FEW_HEADERS: usize = 8;
 
 /// The outermost layer.
 pub async fn frame(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -88,13 +89,21 @@ impl Frame {
     }
 }
 
+/// The first header of a name. Most requests have few: to look at each takes less than to reckon out where one would be.
+pub(super) fn header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    if headers.len() > FEW_HEADERS {
+        return headers.get(name);
+    }
+    headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
+}
+
 /// The caller's own id, where it is harmless.
 fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let harmless = |value: &&HeaderValue| {
         (1..=REQUEST_ID_CHARACTERS_MAX).contains(&value.len())
             && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(b))
     };
-    headers.get(REQUEST_ID).filter(harmless).cloned()
+    header(headers, &REQUEST_ID).filter(harmless).cloned()
 }
 
 /// A UUIDv7 in hex. It tells requests apart and keeps no secret: the system is asked for randomness once a thread, not

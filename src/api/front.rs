@@ -57,7 +57,7 @@ async fn admit(api: &Api, door: Door, parts: &Parts) -> Result<Caller, Problem> 
 
 /// One decision.
 async fn one(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response<Content> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let frame = Frame::open(api, &parts.method, &parts.headers, ONE.into(), ONE.into());
     let answered = async {
         let caller = admit(api, door, &parts).await?;
@@ -65,7 +65,11 @@ async fn one(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response
     };
     match frame::caught(answered).await {
         Ok(Ok(text)) => {
-            let mut response = decisions::response(Content::Whole(text.into()));
+            let mut response = Response::new(Content::Whole(text.into()));
+            // The room that the request's headers had: nothing of theirs stays in it.
+            parts.headers.clear();
+            *response.headers_mut() = parts.headers;
+            decisions::describe(response.headers_mut());
             frame.seal(api, StatusCode::OK, response.headers_mut());
             response
         }

@@ -302,9 +302,10 @@ async fn serve_one<S: Peer>(
     let (pace, headers_max) = (limits.pace, limits.connections.headers);
     let progress = Arc::new(Progress::default());
     let paced = Paced::new(stream, pace, progress.clone());
+    let (answers, progress) = (&answers, &progress);
     let answer = service_fn(move |request: Request<Incoming>| {
         progress.begin();
-        let (answers, progress) = (answers.clone(), progress.clone());
+        let progress = progress.clone();
         async move {
             let response = match request.headers().len() > headers_max {
                 true => too_many_headers(),

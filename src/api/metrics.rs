@@ -303,7 +303,7 @@ impl Metrics {
     }
 
     fn tenant(&self, tenant: &TenantId) -> String {
-        self.tenants.of(tenant).label.clone()
+        self.tenants.of(tenant, |counts| counts.label.clone())
     }
 
     /// Counts a decision, and the criteria that failed in it.
@@ -315,13 +315,14 @@ impl Metrics {
 
     /// Counts a decision.
     pub fn chosen(&self, tenant: &TenantId, chosen: Option<Channel>, took: Option<Duration>) {
-        let counts = self.tenants.of(tenant);
-        let counter = &counts.decisions[chosen.map_or(Channel::ALL.len(), Channel::index)];
-        let labels = || DecisionLabels {
-            tenant: counts.label.clone(),
-            channel: chosen.map_or("none", Channel::as_str),
-        };
-        counter.get_or_init(|| self.decisions.get_or_create_owned(&labels())).inc();
+        self.tenants.of(tenant, |counts| {
+            let counter = &counts.decisions[chosen.map_or(Channel::ALL.len(), Channel::index)];
+            let labels = || DecisionLabels {
+                tenant: counts.label.clone(),
+                channel: chosen.map_or("none", Channel::as_str),
+            };
+            counter.get_or_init(|| self.decisions.get_or_create_owned(&labels())).inc();
+        });
         if let Some(took) = took {
             self.decision_seconds.observe(took.as_secs_f64());
         }

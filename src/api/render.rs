@@ -5,7 +5,10 @@
 
 use serde::Serialize;
 
-use crate::{domain::channel::Channel, orchestrator::Weighed};
+use crate::{
+    domain::{channel::Channel, octets},
+    orchestrator::Weighed,
+};
 
 /// Adds the answer to `out`; `None`, and nothing added, where no channel was chosen.
 pub fn answer(out: &mut Vec<u8>, weighed: &Weighed<'_>) -> Option<()> {
@@ -86,9 +89,8 @@ fn number(out: &mut Vec<u8>, before: &str, number: f64) {
 
 /// A part of a text: as it is, where nothing in it has to be escaped.
 fn escaped(out: &mut Vec<u8>, part: &str) {
-    // Over bytes and without a branch, so that many are looked at together.
-    let odd = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    if part.bytes().fold(0, |found, byte| found | odd(byte)) == 0 {
+    let odd = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
+    if !octets::any(part.as_bytes(), b' ', odd) {
         return out.extend_from_slice(part.as_bytes());
     }
     let quoted = serde_json::to_vec(part).unwrap_or_default();

@@ -37,16 +37,20 @@ impl Default for Tenants {
 }
 
 impl Tenants {
-    /// Its own for the first ones, that of the others beyond.
-    pub fn of(&self, tenant: &TenantId) -> Arc<TenantCounts> {
+    /// What `count` makes of a tenant's own for the first ones, of that of the others beyond.
+    pub fn of<T>(&self, tenant: &TenantId, count: impl FnOnce(&TenantCounts) -> T) -> T {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(tenant) {
-            return found.clone();
+            return count(found);
         }
         if known.len() >= TENANTS_MAX {
-            return self.other.clone();
+            return count(&self.other);
         }
         drop(known);
+        count(&self.admit(tenant))
+    }
+
+    fn admit(&self, tenant: &TenantId) -> Arc<TenantCounts> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= TENANTS_MAX && !known.contains_key(tenant) {
             return self.other.clone();

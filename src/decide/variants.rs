@@ -3,7 +3,7 @@
 //! The same recipient always has the same variant, on every replica and after every restart. Changing the
 //! shares moves only those recipients whose bucket changes hands.
 
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 
 use crate::{domain::ids::RecipientId, policy::bundle::Bundle};
 
@@ -16,8 +16,11 @@ pub fn assign_variant<'b>(bundle: &'b Bundle, recipient: &RecipientId) -> Option
     if policy.split.is_empty() {
         return policy.variant.as_deref();
     }
-    let unit = format!("{}\n{}", bundle.tenant(), recipient);
-    let hash = digest(&SHA256, unit.as_bytes());
+    let mut unit = Context::new(&SHA256);
+    for part in [bundle.tenant().as_str(), "\n", recipient.as_str()] {
+        unit.update(part.as_bytes());
+    }
+    let hash = unit.finish();
     let first: [u8; 8] = hash.as_ref()[..8].try_into().unwrap_or_default();
     let bucket = (u64::from_be_bytes(first) % BUCKETS) as f64;
     let mut upper = 0.0;

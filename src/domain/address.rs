@@ -9,7 +9,10 @@ use std::{borrow::Cow, fmt};
 use rlibphonenumber::PHONE_NUMBER_UTIL;
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Channel, PerChannel};
+use super::{
+    channel::{Channel, PerChannel},
+    octets,
+};
 
 mod phone;
 
@@ -237,10 +240,9 @@ fn email(text: &str) -> Result<Cow<'_, str>, String> {
     if text.len() > 254 || local.len() > 64 {
         return refused("too long");
     }
-    let odd = match text.is_ascii() {
-        true => text.bytes().any(|b| b <= b' ' || b == 0x7f),
-        false => text.chars().any(|c| c.is_control() || c.is_whitespace()),
-    };
+    // Whatever is not ASCII has to be looked at as characters.
+    let maybe = octets::any(text.as_bytes(), b'a', |b| (b <= b' ') | (b >= 0x7f));
+    let odd = maybe && text.chars().any(|c| c.is_control() || c.is_whitespace());
     if odd {
         return refused("spaces and control characters are not allowed");
     }
@@ -248,7 +250,9 @@ fn email(text: &str) -> Result<Cow<'_, str>, String> {
         return refused("the part after @ is no domain");
     }
     match mailbox_fault(local, domain) {
-        None if domain.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) => Ok(text.into()),
+        None if !octets::any(domain.as_bytes(), b'a', |b| (b >= 0x80) | b.is_ascii_uppercase()) => {
+            Ok(text.into())
+        }
         None => Ok(format!("{local}@{}", domain.to_lowercase()).into()),
         Some(why) => refused(why),
     }
@@ -267,22 +271,41 @@ fn chat(text: &str) -> Result<Cow<'_, str>, String> {
     Err(format!("not a Telegram chat: {:?} (a number such as 123456789, or @name)", shown(text)))
 }
 
+/// The bytes of which the parts before the @ are. Whatever is not ASCII is allowed there, so that bytes are as good as
+/// characters.
+const ATOM: [bool; 256] = {
+    let (marks, mut atom, mut byte) = (b"!#$%&'*+/=?^_`{|}~-", [false; 256], 0);
+    while byte < 256 {
+        atom[byte] = byte >= 128 || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < marks.len() {
+        atom[marks[at] as usize] = true;
+        at += 1;
+    }
+    atom
+};
+
 /// What keeps `local@domain` from being a mailbox: the dot-atom form of RFC 5321, quoted local parts left out.
-fn mailbox_fault(local: &str, domain: &str) -> Option<&'static str> {
-    // Whatever is not ASCII is allowed there, so that bytes are as good as characters.
-    let atom = |b: u8| b.is_ascii_alphanumeric() || !b.is_ascii() || b"!#$%&'*+/=?^_`{|}~-".contains(&b);
-    let dotted = local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
-    let label = |l: &str| {
+fn mailbox_fault<'t>(local: &'t str, domain: &'t str) -> Option<&'static str> {
+    let parts = |text: &'t str| text.as_bytes().split(|b| *b == b'.');
+    let label = |l: &[u8]| {
         (1..=63).contains(&l.len())
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && (l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                || l.chars().all(|c| c.is_alphanumeric() || c == '-'))
+            && !l.starts_with(b"-")
+            && !l.ends_with(b"-")
+            && l.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || !b.is_ascii())
     };
-    if !dotted {
+    let (dots, ends) =
+        (local.as_bytes().windows(2).any(|two| two == b".."), [local.bytes().next(), local.bytes().last()]);
+    if dots
+        || ends.iter().any(|end| matches!(end, None | Some(b'.')))
+        || !local.bytes().all(|b| b == b'.' || ATOM[usize::from(b)])
+    {
         return Some("the part before @ has a character that is not allowed, or a dot out of place");
     }
-    (!domain.split('.').all(label)).then_some("the part after @ is no domain")
+    let named = || domain.is_ascii() || domain.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '.');
+    (!parts(domain).all(label) || !named()).then_some("the part after @ is no domain")
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::octets;
+
 /// Why a text is not the identifier it was given as; the words are for the person who gave it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -80,13 +82,11 @@ text_id! {
 impl RecipientId {
     /// Whether a text has 1 to 256 characters and no control characters.
     pub fn fits(text: &str) -> bool {
-        // Without a branch, so that many bytes are looked at together.
-        let visible = text.bytes().fold(true, |all, byte| all & (b' '..0x7f).contains(&byte));
         let most = |count: usize| (1..=256).contains(&count);
-        if visible {
-            most(text.len())
-        } else {
+        if octets::any(text.as_bytes(), b' ', |byte| (byte < b' ') | (byte > b'~')) {
             most(text.chars().count()) && !text.chars().any(char::is_control)
+        } else {
+            most(text.len())
         }
     }
 

@@ -15,6 +15,7 @@ pub mod forget;
 pub mod ids;
 pub mod message;
 pub mod money;
+pub mod octets;
 pub mod question;
 pub mod receipt;
 pub mod segments;

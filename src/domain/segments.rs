@@ -4,6 +4,8 @@
 //! French: `é è à ù Ç` are GSM-7, `ç ê œ` and the typographic apostrophe are not, and one of them makes the
 //! whole message UCS-2, 70 characters a segment instead of 160.
 
+use super::octets;
+
 /// The GSM-7 default alphabet, escape excluded.
 const GSM7: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 /// Sent as an escape and a second septet.
@@ -40,7 +42,7 @@ pub fn segments(text: &str) -> (Encoding, u32) {
 
 /// Measures a text in one pass.
 pub fn measure(text: &str) -> Measure {
-    if text.as_bytes().chunks(STEP).all(is_one_septet_each) {
+    if is_one_septet_each(text.as_bytes()) {
         let characters = saturated(text.len());
         let segments = match characters {
             0 => 0,
@@ -103,15 +105,15 @@ fn plain(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether every byte is a character of one septet. Without a branch for each byte, so that many are looked at at once.
+/// Whether every byte is a character of one septet.
 fn is_one_septet_each(bytes: &[u8]) -> bool {
     let other = |byte: u8| {
-        (byte < b' ') & (byte != b'\n')
+        ((byte < b' ') & (byte != b'\n'))
             | (byte > b'z')
             | (byte == b'`')
             | (byte.wrapping_sub(b'[') <= b'^' - b'[')
     };
-    !bytes.iter().fold(false, |found, byte| found | other(*byte))
+    !octets::any(bytes, b' ', other)
 }
 
 /// The septets of a character; 0 where the alphabet has none for it.

@@ -42,7 +42,7 @@ mod gather;
 mod weigh;
 
 use gather::About;
-pub use weigh::{Grounds, Weighed};
+pub use weigh::Weighed;
 
 /// How long a waiter trusts the bell before it looks for itself: workers may be in another process.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -3,20 +3,14 @@
 //! The same generation, instant and facts as `decide` has for a whole request. What cannot be answered from these (an
 //! unknown tenant or variant, a person of whom a table has to be read) is left to the whole way, which says why and waits.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use chrono::{DateTime, Utc};
+use std::time::{Duration, Instant};
 
 use super::{About, Orchestrator};
 use crate::{
     decide::{self, Choice, DecisionInput},
     domain::{
-        address::{Reach, Spotted},
+        address::Reach,
         channel::PerChannel,
-        facts::Facts,
         ids::{PolicyVersion, RecipientId, TenantId},
         question::Question,
     },
@@ -24,18 +18,6 @@ use crate::{
     policy::{bundle::Bundle, template::Words},
     request::lean::Lean,
 };
-
-/// All that a lean decision is made from.
-pub struct Grounds<'r> {
-    lean: &'r Lean<'r>,
-    bundle: Arc<Bundle>,
-    recipient: RecipientId,
-    contacts: PerChannel<Spotted<'r>>,
-    words: Words,
-    facts: Facts,
-    at: DateTime<Utc>,
-    generation: u64,
-}
 
 /// A lean decision, with what an answer says beside it.
 pub struct Weighed<'g> {
@@ -47,12 +29,14 @@ pub struct Weighed<'g> {
 }
 
 impl Orchestrator {
-    /// Gathers what the decision takes, for a tenant that `may_see` lets through. None where that is not at hand.
-    pub fn grounds<'r>(
+    /// Decides, for a tenant that `may_see` lets through, and gives the decision to `then`; with what it was made from it
+    /// is large, and stays where it stands. None where that is not at hand.
+    pub fn weigh<T>(
         &self,
-        lean: &'r Lean<'r>,
+        lean: &Lean<'_>,
         may_see: impl FnOnce(&TenantId) -> bool,
-    ) -> Option<Grounds<'r>> {
+        then: impl FnOnce(&Weighed<'_>) -> T,
+    ) -> Option<T> {
         let generation = self.policies.current();
         let bundle = generation.bundles.named(lean.tenant).filter(|b| may_see(b.tenant()))?;
         if lean.variant.as_deref().is_some_and(|name| !bundle.has_variant(name)) {
@@ -73,57 +57,49 @@ impl Orchestrator {
         let content = lean.content;
         let words =
             Words { message: content, channels: PerChannel::from_fn(|_| content), ..Words::default() };
-        let (bundle, generation) = (bundle.clone(), generation.number);
-        Some(Grounds { lean, bundle, recipient, contacts, words, facts, at, generation })
-    }
-}
-
-impl Grounds<'_> {
-    /// Decides.
-    pub fn weigh(&self) -> Weighed<'_> {
-        let variant = match self.lean.variant.as_deref() {
+        let variant = match lean.variant.as_deref() {
             Some(name) => Some(name),
-            None => decide::assign_variant(&self.bundle, &self.recipient),
+            None => decide::assign_variant(bundle, &recipient),
         };
         let input = DecisionInput {
-            question: self.question(),
-            reach: Reach::of_spotted(&self.contacts),
-            words: &self.words,
-            facts: &self.facts,
-            at: self.at,
+            question: question(lean),
+            reach: Reach::of_spotted(&contacts),
+            words: &words,
+            facts: &facts,
+            at,
             variant,
-            generation: self.generation,
+            generation: generation.number,
         };
         failpoint::hit("route.loaded");
         let started = Instant::now();
         failpoint::hit("route.eval_start");
-        let choice = decide::choose(&self.bundle, &input);
+        let choice = decide::choose(bundle, &input);
         failpoint::hit("route.eval_end");
-        Weighed { bundle: &self.bundle, variant, choice, took: started.elapsed() }
+        Some(then(&Weighed { bundle, variant, choice, took: started.elapsed() }))
     }
+}
 
-    fn question(&self) -> Question<'_> {
-        let Lean { preferences, .. } = self.lean;
-        Question {
-            kind: self.lean.kind,
-            priority: self.lean.priority,
-            send_within: self.lean.send_within,
-            preferred: preferences.preferred.as_slice(),
-            disabled: preferences.disabled.as_slice(),
-            quiet_start: preferences.quiet_start,
-            quiet_end: preferences.quiet_end,
-            allow_sms_in_quiet_hours: preferences.allow_sms_in_quiet_hours,
-            time_zone: self.lean.time_zone,
-            locale: self.lean.locale.as_deref(),
-            event_at: self.lean.event_at,
-            tags: &self.lean.tags,
-            origin: self.lean.origin,
-            consent: self.lean.consent,
-            template: None,
-            send_at: self.lean.send_at,
-            deadline: self.lean.deadline,
-            body: "",
-        }
+fn question<'l>(lean: &'l Lean<'_>) -> Question<'l> {
+    let Lean { preferences, .. } = lean;
+    Question {
+        kind: lean.kind,
+        priority: lean.priority,
+        send_within: lean.send_within,
+        preferred: preferences.preferred.as_slice(),
+        disabled: preferences.disabled.as_slice(),
+        quiet_start: preferences.quiet_start,
+        quiet_end: preferences.quiet_end,
+        allow_sms_in_quiet_hours: preferences.allow_sms_in_quiet_hours,
+        time_zone: lean.time_zone,
+        locale: lean.locale.as_deref(),
+        event_at: lean.event_at,
+        tags: &lean.tags,
+        origin: lean.origin,
+        consent: lean.consent,
+        template: None,
+        send_at: lean.send_at,
+        deadline: lean.deadline,
+        body: "",
     }
 }
 

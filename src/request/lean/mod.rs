@@ -17,7 +17,7 @@ use crate::domain::{
     channel::Channel,
     ids::{RecipientId, TenantId},
     message::{ContentProfile, MessageKind, Origin, Priority},
-    segments,
+    octets, segments,
     time::parse_time_zone,
 };
 
@@ -48,6 +48,31 @@ pub struct Lean<'a> {
     pub send_at: Option<DateTime<Utc>>,
     pub deadline: Option<DateTime<Utc>>,
     pub variant: Option<Cow<'a, str>>,
+}
+
+impl Default for Lean<'_> {
+    fn default() -> Self {
+        Self {
+            tenant: "",
+            recipient: Cow::Borrowed(""),
+            contacts: WrittenContacts::default(),
+            kind: None,
+            priority: None,
+            send_within: None,
+            preferences: LeanPreferences::default(),
+            time_zone: None,
+            locale: None,
+            event_at: None,
+            tags: Vec::new(),
+            origin: Origin::Api,
+            consent: None,
+            content: ContentProfile::default(),
+            at: None,
+            send_at: None,
+            deadline: None,
+            variant: None,
+        }
+    }
 }
 
 /// `message::Preferences`, without what decisions do not read.
@@ -93,13 +118,21 @@ impl Named {
     }
 }
 
-/// Reads a request for `Purpose::Decision`; `None`: `parse` is to read it.
+/// Reads a request for `Purpose::Decision`; `None`: `parse` of a whole request is to read it.
 pub fn parse(bytes: &[u8]) -> Option<Lean<'_>> {
+    let mut lean = Lean::default();
+    parse_into(bytes, &mut lean)?;
+    Some(lean)
+}
+
+/// The same into a new `Lean` where it stands: it is large, and copied for nothing otherwise. After `None` it means
+/// nothing.
+pub fn parse_into<'a>(bytes: &'a [u8], lean: &mut Lean<'a>) -> Option<()> {
     let mut scan = Scanner::new(simdutf8::basic::from_utf8(bytes).ok()?);
-    let (mut request, mut seen) = (Request::default(), Seen::default());
-    scan.object(|scan, name| request.field(scan, name, &mut seen))?;
+    let mut seen = Seen::default();
+    scan.object(|scan, name| lean.field(scan, name, &mut seen))?;
     scan.end()?;
-    request.finish()
+    lean.check()
 }
 
 /// Which fields of an object came: one that comes twice is a fault.
@@ -114,24 +147,13 @@ impl Seen {
     }
 }
 
-#[derive(Default)]
-struct Request<'a> {
-    context: Option<Context<'a>>,
-    content: ContentProfile,
-    at: Option<DateTime<Utc>>,
-    send_at: Option<DateTime<Utc>>,
-    deadline: Option<DateTime<Utc>>,
-    variant: Option<Cow<'a, str>>,
-}
-
-impl<'a> Request<'a> {
+impl<'a> Lean<'a> {
     fn field(&mut self, scan: &mut Scanner<'a>, name: &str, seen: &mut Seen) -> Option<()> {
         match name {
             "context" => {
                 seen.once(0)?;
-                let (mut context, mut seen) = (Context::default(), Seen::default());
-                scan.object(|scan, name| context.field(scan, name, &mut seen))?;
-                self.context = Some(context);
+                let mut seen = Seen::default();
+                scan.object(|scan, name| self.context_field(scan, name, &mut seen))?;
             }
             "content" => {
                 seen.once(1)?;
@@ -169,55 +191,17 @@ impl<'a> Request<'a> {
         Some(())
     }
 
-    fn finish(self) -> Option<Lean<'a>> {
-        let context = self.context?;
+    /// What a request cannot do without, and what its fields are to each other.
+    fn check(&self) -> Option<()> {
         if let (Some(send_at), Some(deadline)) = (self.send_at, self.deadline)
             && deadline <= send_at
         {
             return None;
         }
-        Some(Lean {
-            tenant: context.tenant.filter(|id| TenantId::fits(id))?,
-            recipient: context.recipient.filter(|id| RecipientId::fits(id))?,
-            contacts: context.contacts,
-            kind: context.kind,
-            priority: context.priority,
-            send_within: context.send_within,
-            preferences: context.preferences,
-            time_zone: context.time_zone,
-            locale: context.locale,
-            event_at: context.event_at,
-            tags: context.tags,
-            origin: context.origin.unwrap_or(Origin::Api),
-            consent: context.consent,
-            content: self.content,
-            at: self.at,
-            send_at: self.send_at,
-            deadline: self.deadline,
-            variant: self.variant,
-        })
+        (TenantId::fits(self.tenant) && RecipientId::fits(&self.recipient)).then_some(())
     }
-}
 
-#[derive(Default)]
-struct Context<'a> {
-    tenant: Option<&'a str>,
-    recipient: Option<Cow<'a, str>>,
-    contacts: WrittenContacts<'a>,
-    kind: Option<MessageKind>,
-    priority: Option<Priority>,
-    send_within: Option<u32>,
-    preferences: LeanPreferences,
-    time_zone: Option<Tz>,
-    locale: Option<Cow<'a, str>>,
-    event_at: Option<DateTime<Utc>>,
-    tags: Vec<String>,
-    origin: Option<Origin>,
-    consent: Option<bool>,
-}
-
-impl<'a> Context<'a> {
-    fn field(&mut self, scan: &mut Scanner<'a>, name: &str, seen: &mut Seen) -> Option<()> {
+    fn context_field(&mut self, scan: &mut Scanner<'a>, name: &str, seen: &mut Seen) -> Option<()> {
         let field = match name {
             "tenantId" => 0,
             "prospectId" => 1,
@@ -239,8 +223,8 @@ impl<'a> Context<'a> {
         };
         seen.once(field)?;
         match field {
-            0 => self.tenant = scan.given(Scanner::plain)?,
-            1 => self.recipient = scan.given(Scanner::string)?,
+            0 => self.tenant = scan.given(Scanner::plain)?.unwrap_or_default(),
+            1 => self.recipient = scan.given(Scanner::string)?.unwrap_or_default(),
             2 => drop(scan.given(|scan| line(scan, NAME_MAX))?),
             3 => self.contacts.phone = scan.given(Scanner::string)?,
             4 => self.contacts.email = scan.given(Scanner::string)?,
@@ -253,7 +237,7 @@ impl<'a> Context<'a> {
             11 => self.locale = scan.given(|scan| line(scan, LOCALE_MAX))?,
             12 => self.event_at = scan.given(instant)?,
             13 => drop(scan.given(|scan| self.tags(scan))?),
-            14 => self.origin = scan.given(|scan| Origin::parse(scan.plain()?))?,
+            14 => self.origin = scan.given(|scan| Origin::parse(scan.plain()?))?.unwrap_or(Origin::Api),
             _ => self.consent = scan.given(Scanner::truth)?,
         }
         Some(())
@@ -378,9 +362,8 @@ fn text<'a>(scan: &mut Scanner<'a>) -> Option<Cow<'a, str>> {
 /// Most texts are told by a look at all bytes at once: those of control characters, and the first of those beyond
 /// ASCII.
 fn holds_control(text: &str, but: &[char]) -> bool {
-    let maybe =
-        text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == 0x7f) | (byte == 0xc2));
-    maybe && text.chars().any(|c| c.is_control() && !but.contains(&c))
+    let odd = |byte: u8| (byte < b' ') | (byte == 0x7f) | (byte == 0xc2);
+    octets::any(text.as_bytes(), b' ', odd) && text.chars().any(|c| c.is_control() && !but.contains(&c))
 }
 
 fn instant(scan: &mut Scanner<'_>) -> Option<DateTime<Utc>> {
