@@ -9,7 +9,8 @@
 //! constants in the code: local time and quiet hours, every gate that the shipped policy can close, points, order and
 //! reasons. Both must agree on every request of the stream before anything is timed.
 //!
-//! CPU time of the measuring thread, the variants in turn, the median of many rounds. The ratio is the figure to quote.
+//! CPU time of the measuring thread, the variants in turn, each over a stream that it has just been through, the median of
+//! many rounds. The ratio is the figure to quote.
 
 use std::hint::black_box;
 
@@ -142,10 +143,11 @@ fn cpu() -> u64 {
 }
 
 fn timed(name: &str, stream: &[Asked], mut one: impl FnMut(&Asked)) -> (String, f64) {
+    let mut all = || stream.iter().for_each(|asked| one(black_box(asked)));
+    // Whoever comes after the interpreter would pay for the caches that it filled.
+    all();
     let started = cpu();
-    for asked in stream {
-        one(black_box(asked));
-    }
+    all();
     (name.to_owned(), (cpu() - started) as f64 / stream.len() as f64)
 }
 
@@ -154,10 +156,11 @@ fn ours(bundle: &Bundle, asked: &Asked) {
     let named = choice.winner().into_iter().chain(choice.alternatives());
     for standing in named {
         choice.reasons(standing.channel).for_each(|reason| {
-            black_box(reason);
+            // The words, as whoever writes an answer takes them.
+            black_box(&*reason);
         });
     }
-    black_box(choice);
+    black_box(&choice);
 }
 
 fn main() {

@@ -16,7 +16,7 @@ use crate::{
         decision::{Gate, GateReason},
         message::{MessageClass, Origin},
         money::MicroEuros,
-        time::{Hold, Wait},
+        time::Hold,
     },
     policy::settings::{OnLimit, QuietAction, TenantPolicy},
 };
@@ -92,10 +92,14 @@ pub fn check<F: Findings>(
     situation: &Situation<'_>,
 ) -> PerChannel<F> {
     let mut all = PerChannel::from_fn(|_| F::default());
+    let capped = policy.caps.reached(input.question.kind, &input.facts.sent_lately);
     // Each in its place: to make them one by one and put them together costs more than most checks.
     for channel in Channel::ALL {
         let gated = &mut all[channel];
         person(policy, input, situation, channel, gated);
+        if let Some(why) = &capped {
+            gated.close(Gate::Caps, || why.as_str());
+        }
         content(policy, input, channel, gated);
         service_window(input, channel, gated);
         money(policy, input, situation, channel, gated);
@@ -157,9 +161,6 @@ fn person<F: Findings>(
             }
             None => {}
         }
-    }
-    if let Some(why) = policy.caps.reached(input.question.kind, &input.facts.sent_lately) {
-        found.close(Gate::Caps, || why);
     }
     if !views::opted_in(policy, input, channel) {
         found.close(Gate::OptIn, || format!("{channel} needs an opt-in, and none is on record"));
@@ -302,12 +303,6 @@ fn over(
     Some(Over { budget, origin: None, monthly: false, spent, limit, cost })
 }
 
-/// What makes a channel wait.
-enum Cause {
-    Clock(Wait),
-    Budget(Over),
-}
-
 /// Deadline, quiet hours, legal windows, and a budget that is waited for.
 fn time<F: Findings>(
     policy: &TenantPolicy,
@@ -331,20 +326,23 @@ fn time<F: Findings>(
         found.close(Gate::QuietHours, || format!("quiet hours, and {channel} rings"));
     }
     let clock = timing.wait(policy, &input.question, priority, channel);
-    let clock = clock.map(|wait| (wait.until, Cause::Clock(wait)));
-    let budget = budget_wait(policy, input, situation, channel);
-    let Some((until, cause)) = [clock, budget].into_iter().flatten().max_by_key(|(until, _)| *until) else {
-        return;
+    let mut wait = |until: DateTime<Utc>, reason: &dyn Fn() -> String| {
+        if until > timing.deadline {
+            found.close(Gate::Deadline, || {
+                format!("{}, after the deadline at {}", reason(), at(timing.deadline))
+            });
+        } else {
+            found.hold(until, reason);
+        }
     };
-    let reason = || match &cause {
-        Cause::Clock(wait) => wait.in_words(timing.goes_at, timing.zone),
-        Cause::Budget(over) => over.to_string(),
-    };
-    if until > timing.deadline {
-        found
-            .close(Gate::Deadline, || format!("{}, after the deadline at {}", reason(), at(timing.deadline)));
-    } else {
-        found.hold(until, reason);
+    // The later of the two; most messages wait for neither, and nothing is made for them.
+    if policy.budget.on_limit == OnLimit::Hold
+        && let Some((until, over)) = budget_wait(policy, input, situation, channel)
+        && clock.is_none_or(|clock| clock.until <= until)
+    {
+        wait(until, &|| over.to_string());
+    } else if let Some(clock) = clock {
+        wait(clock.until, &|| clock.in_words(timing.goes_at, timing.zone));
     }
 }
 
@@ -354,14 +352,11 @@ fn budget_wait(
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
     channel: Channel,
-) -> Option<(DateTime<Utc>, Cause)> {
-    if policy.budget.on_limit != OnLimit::Hold {
-        return None;
-    }
+) -> Option<(DateTime<Utc>, Over)> {
     let over = over_budget(policy, input, views::cost(policy, input, channel))?;
     let goes_at = situation.timing.goes_at;
     let until = crate::domain::time::next_period(goes_at, policy.time_zone, over.monthly);
-    Some((until, Cause::Budget(over)))
+    Some((until, over))
 }
 
 /// `on_limit = "cheapest"`: once a budget is used up, only the cheapest channel that may be used is left.

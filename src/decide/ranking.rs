@@ -78,7 +78,7 @@ fn order<F: Findings>(
 ) -> [Standing; 4] {
     let policy = bundle.policy();
     let points = bundle.program().0.points(card, weights);
-    let mut ranking = Channel::ALL.map(|channel| {
+    let standings = Channel::ALL.map(|channel| {
         let vetoed = card.vetoed(channel);
         let eligible = found[channel].is_open() && !vetoed;
         let score = if vetoed { 0.0 } else { rounded(points[channel]) };
@@ -94,7 +94,10 @@ fn order<F: Findings>(
     });
     let prefer = situation.strategy.map_or(&[][..], |s| &s.prefer);
     let preferred = |channel: Channel| prefer.iter().position(|c| *c == channel).unwrap_or(usize::MAX);
-    ranking.sort_by(|a, b| {
+    // Their places are put in order, which are small.
+    let mut places: [usize; 4] = std::array::from_fn(|at| at);
+    places.sort_by(|a, b| {
+        let (a, b) = (&standings[*a], &standings[*b]);
         let eligible = b.eligible.cmp(&a.eligible);
         let points = b.score.total_cmp(&a.score);
         let ties = a.cost.cmp(&b.cost).then(a.channel.index().cmp(&b.channel.index()));
@@ -104,7 +107,7 @@ fn order<F: Findings>(
             eligible.then(points).then(ties)
         }
     });
-    ranking
+    places.map(|at| standings[at])
 }
 
 fn contributions(bundle: &Bundle, card: &Scorecard, weights: &[f64], channel: Channel) -> Vec<Contribution> {

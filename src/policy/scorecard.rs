@@ -72,12 +72,28 @@ impl Scorecard {
     /// A row as a table has it; `vetoes` is a bit for each channel.
     #[inline]
     pub(super) fn push(&mut self, row: Row, vetoes: u8) {
-        match self.first.get_mut(self.count) {
-            Some(place) => *place = row,
-            None => self.more.push(row),
-        }
+        *self.begin() = row;
+        self.veto(vetoes);
+    }
+
+    /// A row in which nothing is said yet.
+    #[inline]
+    pub(super) fn begin(&mut self) -> &mut Row {
+        let at = self.count;
         self.count += 1;
-        self.vetoed |= vetoes;
+        if at >= INLINE {
+            self.more.push([Said::NOTHING; 4]);
+        }
+        match self.first.get_mut(at) {
+            Some(row) => row,
+            None => &mut self.more[at - INLINE],
+        }
+    }
+
+    /// Takes channels out; a bit for each.
+    #[inline]
+    pub(super) fn veto(&mut self, channels: u8) {
+        self.vetoed |= channels;
     }
 
     /// Puts what was made for this message in the place of one channel in the last row.

@@ -9,13 +9,10 @@ use super::{
     graph::{Graph, Node, NodeId},
     numbers::{Comparison, Expr, Reads},
     slots::{CHANNEL_DIGITS, MESSAGE_ARITIES, MESSAGE_DIGITS, Place, Scope, Slot, Slots},
-    tables::{AnswerAt, Answers},
+    tables::{ANSWERS_MAX, AnswerAt, Answers},
     tests::Test,
 };
 use crate::domain::channel::Channel;
-
-/// Answers about one object; a program that asks more leaves the criterion that does to the interpreter.
-pub const ANSWERS_MAX: usize = 64;
 
 /// The tests of a program, beside the digits that every message has.
 #[derive(Clone, Debug, Default)]
@@ -77,15 +74,12 @@ impl Quick {
 }
 
 /// Every answer about one message.
-pub struct Asked {
-    message: [u8; ANSWERS_MAX],
-    channels: [[u8; ANSWERS_MAX]; 4],
-}
+pub struct Asked([Answers; 4]);
 
 impl Asked {
     #[inline]
-    pub fn of(&self, channel: Channel) -> Answers<'_> {
-        Answers { message: &self.message, channel: &self.channels[channel.index()] }
+    pub fn of(&self, channel: Channel) -> &Answers {
+        &self.0[channel.index()]
     }
 }
 
@@ -150,26 +144,27 @@ impl Tests {
 
     /// Answers everything.
     pub fn answer(&self, slots: &Slots<'_>) -> Asked {
-        let mut asked = Asked { message: [0; ANSWERS_MAX], channels: [[0; ANSWERS_MAX]; 4] };
-        asked.message[..MESSAGE_DIGITS].copy_from_slice(&slots.message.digits);
+        let mut message = [0; 2 * ANSWERS_MAX];
+        message[..MESSAGE_DIGITS].copy_from_slice(&slots.message.digits);
         let reads = Reads { message: &slots.message, channel: &slots.channels[0] };
-        for (answer, test) in asked.message[MESSAGE_DIGITS..].iter_mut().zip(&self.message) {
+        for (answer, test) in message[MESSAGE_DIGITS..ANSWERS_MAX].iter_mut().zip(&self.message) {
             *answer = test.answer(reads);
         }
-        for (at, channel) in slots.channels.iter().enumerate() {
-            asked.channels[at][..CHANNEL_DIGITS].copy_from_slice(&channel.digits);
+        let mut asked = Asked([Answers(message); 4]);
+        for (answers, channel) in asked.0.iter_mut().zip(&slots.channels) {
+            answers.0[ANSWERS_MAX..][..CHANNEL_DIGITS].copy_from_slice(&channel.digits);
         }
         for (place, ForChannel { test, channels, needs }) in self.channel.iter().enumerate() {
             for at in 0..4 {
                 if channels >> at & 1 == 0 {
                     continue;
                 }
-                let answers = Answers { message: &asked.message, channel: &asked.channels[at] };
+                let answers = &mut asked.0[at];
                 if needs.is_some_and(|(answer, value)| answers.get(answer) != value) {
                     continue;
                 }
                 let reads = Reads { message: &slots.message, channel: &slots.channels[at] };
-                asked.channels[at][CHANNEL_DIGITS + place] = test.answer(reads);
+                answers.0[ANSWERS_MAX + CHANNEL_DIGITS + place] = test.answer(reads);
             }
         }
         asked

@@ -11,7 +11,7 @@ use super::{
     graph::{Formula, Leaf},
     numbers::Reads,
     slots::{Scope, Slots},
-    tables::{Answers, Cell, Digit, Lookup},
+    tables::{ANSWERS_MAX, Answers, Cell, Digit, Lookup},
 };
 use crate::{
     domain::channel::{Channel, PerChannel},
@@ -215,12 +215,11 @@ impl Program {
             }
         }
         let lines = (0..rows).map(|row| {
-            let mut message = [0_u8; super::answers::ANSWERS_MAX];
+            let mut answers = Answers([0; 2 * ANSWERS_MAX]);
             for (digit, arity) in digits.iter().zip(&arities) {
-                message[usize::from(digit.answer.at)] = (row / usize::from(digit.stride) % arity) as u8;
+                answers.set(digit.answer, (row / usize::from(digit.stride) % arity) as u8);
             }
-            let answers = Answers { message: &message, channel: &[] };
-            self.line(lookups.each_ref().map(|lookup| lookup.find(answers)))
+            self.line(lookups.each_ref().map(|lookup| lookup.find(&answers)))
         });
         Some(Plan::Joint { lines: lines.collect(), digits: digits.into() })
     }
@@ -284,15 +283,28 @@ impl Program {
         owned: &mut Owned<'_, '_>,
         card: &mut Scorecard,
     ) {
-        let cells = Channel::ALL.map(|channel| lookups[channel.index()].find(asked.of(channel)));
-        let line = self.line(cells);
-        card.push(line.row, line.vetoes);
-        if line.open == 0 {
+        let (mut left, mut open, mut vetoes) = ([Cell::Interpret; 4], 0_u8, 0_u8);
+        // Written where it stays: put together elsewhere and moved, it would be waited for.
+        let row = card.begin();
+        for (at, channel) in Channel::ALL.into_iter().enumerate() {
+            match lookups[at].find(asked.of(channel)) {
+                Cell::Verdict(verdict) => {
+                    row[at] = Said::fixed(verdict);
+                    vetoes |= u8::from(self.verdicts[verdict as usize].is_veto()) << at;
+                }
+                other => {
+                    left[at] = other;
+                    open |= 1 << at;
+                }
+            }
+        }
+        card.veto(vetoes);
+        if open == 0 {
             return;
         }
-        for channel in Channel::ALL.into_iter().filter(|c| line.open >> c.index() & 1 == 1) {
+        for channel in Channel::ALL.into_iter().filter(|c| open >> c.index() & 1 == 1) {
             let reads = Reads { message: &slots.message, channel: &slots.channels[channel.index()] };
-            let made = match cells[channel.index()] {
+            let made = match left[channel.index()] {
                 Cell::Formula(at) => formulas::made(at, &self.formulas[at as usize], reads),
                 _ => None,
             };
@@ -341,16 +353,17 @@ impl Program {
         criterion: usize,
         channel: Channel,
     ) -> Option<Cow<'s, str>> {
-        let reason = match card.row(criterion)[channel.index()].place() {
-            Ok(at) => Cow::Borrowed(&*self.verdicts[at].reason),
+        let said = |reason: &'s str| (!reason.is_empty()).then_some(Cow::Borrowed(reason));
+        match card.row(criterion)[channel.index()].place() {
+            Ok(at) => said(&self.verdicts[at].reason),
             Err(at) => match card.made(at) {
-                Made::Opinion(opinion) => Cow::Borrowed(&*opinion.as_ref().ok()?.reason),
+                Made::Opinion(opinion) => said(&opinion.as_ref().ok()?.reason),
                 Made::Formula { at, shown, .. } => {
-                    Cow::Owned(formulas::reason(&self.formulas[*at as usize], shown))
+                    let reason = formulas::reason(&self.formulas[*at as usize], shown);
+                    (!reason.is_empty()).then_some(Cow::Owned(reason))
                 }
             },
-        };
-        (!reason.is_empty()).then_some(reason)
+        }
     }
 
     /// What a criterion gives a channel, before weighting: -1 to 1; 0 for neutral, a veto or a failure.

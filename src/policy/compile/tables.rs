@@ -50,20 +50,29 @@ pub enum Step {
     End(Cell),
 }
 
-/// The answers to all tests of a program on one message and one channel.
-#[derive(Clone, Copy)]
-pub struct Answers<'a> {
-    pub message: &'a [u8],
-    pub channel: &'a [u8],
-}
+/// Answers about one object; a program that asks more leaves the criterion that does to the interpreter.
+pub const ANSWERS_MAX: usize = 64;
 
-impl Answers<'_> {
+/// The answers to all tests of a program on one message and one channel: those about the message, then those about the
+/// channel, so that a digit is found without a question.
+#[derive(Clone, Copy)]
+pub struct Answers(pub [u8; 2 * ANSWERS_MAX]);
+
+impl Answers {
+    #[inline]
+    fn place(at: AnswerAt) -> usize {
+        // In bounds, whatever it says: what has no place has no digit.
+        (usize::from(at.at) + at.scope as usize * ANSWERS_MAX) % (2 * ANSWERS_MAX)
+    }
+
     #[inline]
     pub fn get(&self, at: AnswerAt) -> u8 {
-        match at.scope {
-            Scope::Message => self.message[usize::from(at.at)],
-            Scope::Channel => self.channel[usize::from(at.at)],
-        }
+        self.0[Self::place(at)]
+    }
+
+    #[inline]
+    pub fn set(&mut self, at: AnswerAt, answer: u8) {
+        self.0[Self::place(at)] = answer;
     }
 
     /// The number of a row.
@@ -161,7 +170,7 @@ impl Lookup {
     }
 
     #[inline]
-    pub fn find(&self, answers: Answers<'_>) -> Cell {
+    pub fn find(&self, answers: &Answers) -> Cell {
         match self {
             Lookup::Always(cell) => *cell,
             Lookup::Table { digits, cells } => cells[answers.row(digits)],
