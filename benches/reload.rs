@@ -77,10 +77,13 @@ fn cpu(process: &str) -> Duration {
     cpu_without(process, "")
 }
 
-/// The same without one of its threads.
+/// The same without one of its threads, and without the one that keeps on disk what is in force.
 fn cpu_without(process: &str, thread: &str) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("Linux").flatten();
-    let tasks = tasks.filter(|task| task.file_name() != thread);
+    let keeps = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == "policies-kept")
+    };
+    let tasks = tasks.filter(|task| thread.is_empty() || (task.file_name() != thread && !keeps(task)));
     let of_task = |task: PathBuf| -> u64 {
         let line = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
         line.split(' ').next().and_then(|ran| ran.parse().ok()).unwrap_or(0)

@@ -1,41 +1,47 @@
 //! Something for each tenant, in a map of which a changed copy costs what changed: generations share the rest.
 //!
-//! The tenants are spread over shards by a hash of their name; a change copies one small shard. It orders nothing.
+//! The tenants are spread over shards by a hash of their name, the shards over groups; a change copies one group and one
+//! small shard. To copy an entry is to count it once more where it lives, in memory that nobody has touched for long: few
+//! are copied. It orders nothing.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::domain::ids::TenantId;
 
-/// Ten thousand tenants are forty to a shard.
-const SHARDS: usize = 256;
+/// Ten thousand tenants are five to a shard.
+const GROUPS: usize = 64;
+/// In each group.
+const SHARDS: usize = 32;
 
 type Shard<V> = BTreeMap<TenantId, Arc<V>>;
+type Group<V> = Vec<Arc<Shard<V>>>;
 
 #[derive(Debug)]
 pub struct TenantMap<V> {
-    shards: Vec<Arc<Shard<V>>>,
+    groups: Vec<Arc<Group<V>>>,
 }
 
 impl<V> Default for TenantMap<V> {
     fn default() -> Self {
-        Self { shards: vec![Arc::default(); SHARDS] }
+        Self { groups: vec![Arc::new(vec![Arc::default(); SHARDS]); GROUPS] }
     }
 }
 
 impl<V> Clone for TenantMap<V> {
     fn clone(&self) -> Self {
-        Self { shards: self.shards.clone() }
+        Self { groups: self.groups.clone() }
     }
 }
 
-/// FNV-1a: short names, no adversary (a tenant is a file of the operator's).
-fn shard_of(tenant: &str) -> usize {
+/// The group and the shard in it. FNV-1a: short names, no adversary (a tenant is a file of the operator's).
+fn place_of(tenant: &str) -> (usize, usize) {
     let hash = tenant.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     // The last bytes of a name have not reached the upper bits yet, and the lower ones hold little else.
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 32) as usize % SHARDS
+    let place = (mixed >> 32) as usize;
+    (place % GROUPS, place / GROUPS % SHARDS)
 }
 
 impl<V> TenantMap<V> {
@@ -45,28 +51,34 @@ impl<V> TenantMap<V> {
 
     /// The same by a name that may be no tenant's.
     pub fn named(&self, tenant: &str) -> Option<&Arc<V>> {
-        self.shards[shard_of(tenant)].get(tenant)
+        let (group, shard) = place_of(tenant);
+        self.groups[group][shard].get(tenant)
     }
 
     /// How many tenants have something.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.len()).sum()
+        self.shards().map(|shard| shard.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| shard.is_empty())
+        self.shards().all(|shard| shard.is_empty())
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&TenantId, &Arc<V>)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.shards().flat_map(|shard| shard.iter())
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Arc<Shard<V>>> {
+        self.groups.iter().flat_map(|group| group.iter())
     }
 
     /// Puts something in a tenant's place, or takes it out.
     pub fn set(&mut self, tenant: &TenantId, value: Option<Arc<V>>) {
-        let shard = &mut self.shards[shard_of(tenant.as_str())];
+        let (group, shard) = place_of(tenant.as_str());
         // What others hold on to is copied; what was copied once already is not.
-        let shard = Arc::make_mut(shard);
+        let group = Arc::make_mut(&mut self.groups[group]);
+        let shard = Arc::make_mut(&mut group[shard]);
         match value {
             Some(value) => shard.insert(tenant.clone(), value),
             None => shard.remove(tenant),
@@ -75,7 +87,9 @@ impl<V> TenantMap<V> {
 
     /// What is there now and was not, or was another, `earlier`.
     pub fn since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = (&'a TenantId, &'a Arc<V>)> {
-        let shards = self.shards.iter().zip(&earlier.shards);
+        let groups = self.groups.iter().zip(&earlier.groups);
+        let groups = groups.filter(|(now, then)| !Arc::ptr_eq(now, then));
+        let shards = groups.flat_map(|(now, then)| now.iter().zip(then.iter()));
         let changed = shards.filter(|(now, then)| !Arc::ptr_eq(now, then));
         changed.flat_map(|(now, then)| {
             now.iter().filter(|(tenant, value)| !then.get(*tenant).is_some_and(|was| Arc::ptr_eq(was, value)))
@@ -107,14 +121,18 @@ mod tests {
         let mut since: Vec<&TenantId> = second.since(&first).map(|(tenant, _)| tenant).collect();
         since.sort_unstable();
         assert_eq!(since, [&id(7), &id(9_999)]);
-        let copied = first.shards.iter().zip(&second.shards).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
+        let copied = first.shards().zip(second.shards()).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
         assert!(copied <= 3, "{copied} shards copied for three changes");
     }
 
     #[test]
     fn names_are_spread() {
-        let mut sizes = vec![0; SHARDS];
-        (0..10_000).for_each(|number| sizes[shard_of(id(number).as_str())] += 1);
-        assert!(*sizes.iter().max().unwrap() < 100, "{sizes:?}");
+        let mut sizes = vec![[0; SHARDS]; GROUPS];
+        (0..10_000).for_each(|number| {
+            let (group, shard) = place_of(id(number).as_str());
+            sizes[group][shard] += 1;
+        });
+        assert!(*sizes.as_flattened().iter().max().unwrap() < 25, "{sizes:?}");
+        assert!(sizes.iter().all(|group| group.iter().sum::<usize>() < 300), "{sizes:?}");
     }
 }
