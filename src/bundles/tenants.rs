@@ -23,7 +23,9 @@ pub struct TenantMap<V> {
 
 impl<V> Default for TenantMap<V> {
     fn default() -> Self {
-        Self { groups: vec![Arc::new(vec![Arc::default(); SHARDS]); GROUPS] }
+        // One empty group stands for all, until it is written to.
+        let group = Arc::new(vec![Arc::default(); SHARDS]);
+        Self { groups: std::iter::repeat_n(group, GROUPS).collect() }
     }
 }
 

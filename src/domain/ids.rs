@@ -83,7 +83,7 @@ impl RecipientId {
     /// Whether a text has 1 to 256 characters and no control characters.
     pub fn fits(text: &str) -> bool {
         let most = |count: usize| (1..=256).contains(&count);
-        if octets::any(text.as_bytes(), b' ', |byte| (byte < b' ') | (byte > b'~')) {
+        if octets::any(text.as_bytes(), b' ', |byte| !(b' '..=b'~').contains(&byte)) {
             most(text.chars().count()) && !text.chars().any(char::is_control)
         } else {
             most(text.len())
