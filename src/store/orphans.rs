@@ -185,7 +185,9 @@ impl Operation for Sweep {
     type Answer = Vec<Received>;
 
     async fn apply(&self, link: &mut Link<'_>) -> Result<Vec<Received>, Fault> {
-        link.run("DELETE FROM orphan_receipts WHERE received_at < $1", values![self.forgotten]).await?;
+        if self.only.is_none() {
+            link.run("DELETE FROM orphan_receipts WHERE received_at < $1", values![self.forgotten]).await?;
+        }
         let locking = if link.locks_rows() { " FOR UPDATE SKIP LOCKED" } else { "" };
         let (which, values) = match &self.only {
             Some(key) => (format!(" AND {KEY}"), key.values()),

@@ -46,6 +46,7 @@ pub struct Suppression {
     pub proof: Option<String>,
     /// Its wording was no plain STOP: a person should look at it.
     pub review: bool,
+    /// Since when it is in force; when it was said stands in the log of consent.
     pub at: DateTime<Utc>,
 }
 
