@@ -102,7 +102,7 @@ fn rounded(value: f64) -> f64 {
 
 fn cost(input: &DecisionInput<'_>, channel: Channel) -> MicroEuros {
     match channel {
-        Channel::Sms => MicroEuros(50_000 * i64::from(input.words.channels.sms.segments.max(1))),
+        Channel::Sms => MicroEuros(50_000 * i64::from(input.words.channels[Channel::Sms].segments.max(1))),
         Channel::Email => MicroEuros(600),
         Channel::WhatsApp => MicroEuros(10_000),
         Channel::Telegram => MicroEuros(0),

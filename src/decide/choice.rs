@@ -28,6 +28,13 @@ pub struct Standing {
     pub delivery_seconds: u32,
 }
 
+impl Standing {
+    const fn unknown(channel: Channel) -> Self {
+        let (held_until, cost) = (None, MicroEuros(0));
+        Self { channel, eligible: false, score: 0.0, confidence: 0.0, held_until, cost, delivery_seconds: 0 }
+    }
+}
+
 /// What was chosen.
 #[derive(Clone, Debug)]
 pub struct Choice<'a> {
@@ -41,30 +48,33 @@ pub struct Choice<'a> {
     /// The priority that criteria saw.
     pub priority: Priority,
     bundle: &'a Bundle,
-    weights: &'a [f64],
-    card: Scorecard,
+    pub(super) weights: &'a [f64],
+    pub(super) card: Scorecard,
 }
 
 impl<'a> Choice<'a> {
-    pub(super) fn new(
-        bundle: &'a Bundle,
-        input: &DecisionInput<'a>,
-        situation: &Situation<'a>,
-        card: Scorecard,
-        ranking: [Standing; 4],
-    ) -> Self {
-        let winner = Some(&ranking[0]).filter(|first| first.eligible);
-        let sent_later = input.question.send_at.filter(|send_at| *send_at > input.at);
+    /// With nothing said and nothing chosen yet: the card is filled and the ranking made where they stay.
+    #[inline]
+    pub(super) fn open(bundle: &'a Bundle, input: &DecisionInput<'a>, situation: &Situation<'a>) -> Self {
         Self {
-            chosen: winner.map(|first| first.channel),
-            held_until: winner.and_then(|first| first.held_until.or(sent_later)),
-            ranking,
+            chosen: None,
+            held_until: None,
+            ranking: Channel::ALL.map(Standing::unknown),
             strategy: situation.strategy.map(|strategy| strategy.name.as_str()),
             priority: situation.priority,
             bundle,
             weights: bundle.weights(input.variant),
-            card,
+            card: Scorecard::new(),
         }
+    }
+
+    /// Chooses the first of the ranking, if it may be used.
+    #[inline]
+    pub(super) fn settle(&mut self, input: &DecisionInput<'_>) {
+        let winner = Some(&self.ranking[0]).filter(|first| first.eligible);
+        let sent_later = input.question.send_at.filter(|send_at| *send_at > input.at);
+        self.chosen = winner.map(|first| first.channel);
+        self.held_until = winner.and_then(|first| first.held_until.or(sent_later));
     }
 
     /// The chosen channel's standing.
@@ -91,9 +101,29 @@ impl<'a> Choice<'a> {
     /// are `reason` of an answer.
     pub fn reasons(&self, channel: Channel) -> impl Iterator<Item = Cow<'_, str>> {
         let program = self.bundle.program().0;
-        let weighted = self.weights.iter().enumerate();
-        let counted = weighted
-            .filter(move |(at, weight)| ranking::counts(program.share(&self.card, *at, channel) * **weight));
-        counted.filter_map(move |(at, _)| program.reason(&self.card, at, channel))
+        self.counted(channel).filter_map(move |at| program.reason(&self.card, at, channel))
+    }
+
+    /// The criteria that gave a channel points or took some, by their places. Which they are cannot be foreseen: it is
+    /// told of many in one go, and only those are looked at.
+    fn counted(&self, channel: Channel) -> impl Iterator<Item = usize> {
+        const AT_ONCE: usize = u64::BITS as usize;
+        let (mut counted, mut from) = (0_u64, 0);
+        std::iter::from_fn(move || {
+            while counted == 0 {
+                if from >= self.weights.len() {
+                    return None;
+                }
+                let weighted =
+                    self.card.shares(channel).zip(self.weights).skip(from).take(AT_ONCE).enumerate();
+                counted = weighted.fold(0, |all, (at, (share, weight))| {
+                    all | u64::from(ranking::counts(share * weight)) << at
+                });
+                from += AT_ONCE;
+            }
+            let at = from - AT_ONCE + counted.trailing_zeros() as usize;
+            counted &= counted - 1;
+            Some(at)
+        })
     }
 }

@@ -148,8 +148,8 @@ impl Search<'_> {
     fn hour(&self) -> Option<Flip> {
         let timing = &self.situation.timing;
         let local = |at: chrono::DateTime<chrono::Utc>| json!(at.with_timezone(&timing.zone).to_rfc3339());
-        let moved = match timing.quiet_hours.end_after(timing.goes_at, timing.zone) {
-            Some(end) => end,
+        let moved = match timing.quiet_hours.end_after(timing.moment(), timing.zone) {
+            Some(end) => end.at,
             None => {
                 let until_start = timing.quiet_hours.start - timing.local.time();
                 let seconds = until_start.num_seconds().rem_euclid(24 * 60 * 60);

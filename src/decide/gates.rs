@@ -23,8 +23,13 @@ use crate::{
 
 /// What is kept of the findings on one channel.
 pub trait Findings: Default {
-    /// A gate closes, for the reason that `words` gives.
-    fn close<W: Into<String>>(&mut self, gate: Gate, words: impl FnOnce() -> W);
+    /// A gate closes if `so`, for the reason that `words` gives. Where nobody wants the words nothing branches: what
+    /// differs from message to message cannot be foreseen, and a branch that was taken wrongly costs more than the check.
+    fn close_if<W: Into<String>>(&mut self, so: bool, gate: Gate, words: impl FnOnce() -> W);
+    /// A gate closes.
+    fn close<W: Into<String>>(&mut self, gate: Gate, words: impl FnOnce() -> W) {
+        self.close_if(true, gate, words);
+    }
     /// A remark that changes nothing.
     fn note(&mut self, words: impl FnOnce() -> String);
     /// Something makes it wait, where it may be used.
@@ -45,8 +50,10 @@ pub struct Told {
 }
 
 impl Findings for Told {
-    fn close<W: Into<String>>(&mut self, gate: Gate, words: impl FnOnce() -> W) {
-        self.gates.push(GateReason { gate, reason: words().into() });
+    fn close_if<W: Into<String>>(&mut self, so: bool, gate: Gate, words: impl FnOnce() -> W) {
+        if so {
+            self.gates.push(GateReason { gate, reason: words().into() });
+        }
     }
     fn note(&mut self, words: impl FnOnce() -> String) {
         self.notes.push(words());
@@ -70,8 +77,9 @@ pub struct Closed {
 }
 
 impl Findings for Closed {
-    fn close<W: Into<String>>(&mut self, _: Gate, _: impl FnOnce() -> W) {
-        self.closed = true;
+    #[inline]
+    fn close_if<W: Into<String>>(&mut self, so: bool, _: Gate, _: impl FnOnce() -> W) {
+        self.closed |= so;
     }
     fn note(&mut self, _: impl FnOnce() -> String) {}
     fn hold(&mut self, until: DateTime<Utc>, _: impl FnOnce() -> String) {
@@ -93,13 +101,13 @@ pub fn check<F: Findings>(
 ) -> PerChannel<F> {
     let mut all = PerChannel::from_fn(|_| F::default());
     let capped = policy.caps.reached(input.question.kind, &input.facts.sent_lately);
+    let refused = without_consent(policy, input);
     // Each in its place: to make them one by one and put them together costs more than most checks.
     for channel in Channel::ALL {
         let gated = &mut all[channel];
         person(policy, input, situation, channel, gated);
-        if let Some(why) = &capped {
-            gated.close(Gate::Caps, || why.as_str());
-        }
+        gated.close_if(refused.is_some(), Gate::Consent, || refused.unwrap_or_default());
+        gated.close_if(capped.is_some(), Gate::Caps, || capped.as_deref().unwrap_or_default());
         content(policy, input, channel, gated);
         service_window(input, channel, gated);
         money(policy, input, situation, channel, gated);
@@ -127,43 +135,41 @@ fn person<F: Findings>(
     channel: Channel,
     found: &mut F,
 ) {
-    match input.reach[channel] {
-        Reach::Known => {}
-        Reach::Missing => found.close(Gate::Address, || "Contact info not available"),
-        Reach::Unreadable(why) => found.close(Gate::Address, || why),
-    }
+    let reach = input.reach[channel];
+    found.close_if(!matches!(reach, Reach::Known), Gate::Address, || match reach {
+        Reach::Unreadable(why) => why,
+        _ => "Contact info not available",
+    });
     let driver = &input.facts.drivers[channel];
-    if !(driver.configured && driver.healthy) {
-        found.close(Gate::Driver, || {
-            driver.detail.clone().unwrap_or_else(|| match driver.configured {
-                false => format!("no driver is configured for {channel}"),
-                true => format!("the driver of {channel} is down"),
-            })
-        });
+    found.close_if(!(driver.configured & driver.healthy), Gate::Driver, || {
+        driver.detail.clone().unwrap_or_else(|| match driver.configured {
+            false => format!("no driver is configured for {channel}"),
+            true => format!("the driver of {channel} is down"),
+        })
+    });
+    let enabled = policy.channels[channel].enabled;
+    found.close_if(!enabled, Gate::Disabled, || format!("the tenant has {channel} switched off"));
+    let disabled = situation.channels[channel].disabled;
+    found.close_if(enabled & disabled, Gate::Disabled, || "Channel disabled by the recipient");
+    let suppressed = &input.facts.suppressed[channel];
+    found.close_if(suppressed.is_some(), Gate::Suppressed, || suppressed.as_deref().unwrap_or_default());
+    found.close_if(!views::opted_in(policy, input, channel), Gate::OptIn, || {
+        format!("{channel} needs an opt-in, and none is on record")
+    });
+}
+
+/// Why marketing may not go to this person, whatever the channel.
+fn without_consent(policy: &TenantPolicy, input: &DecisionInput<'_>) -> Option<&'static str> {
+    if input.question.class() != MessageClass::Marketing {
+        return None;
     }
-    if !policy.channels[channel].enabled {
-        found.close(Gate::Disabled, || format!("the tenant has {channel} switched off"));
-    } else if situation.channels[channel].disabled {
-        found.close(Gate::Disabled, || "Channel disabled by the recipient");
-    }
-    if let Some(why) = &input.facts.suppressed[channel] {
-        found.close(Gate::Suppressed, || why.as_str());
-    }
-    if input.question.class() == MessageClass::Marketing {
-        match input.question.consent {
-            Some(true) => {}
-            Some(false) => found.close(Gate::Consent, || "the person did not agree to marketing"),
-            None if policy.consent.marketing_required => {
-                found.close(
-                    Gate::Consent,
-                    || "marketing needs consent, and context.consent does not say that it was given",
-                );
-            }
-            None => {}
-        }
-    }
-    if !views::opted_in(policy, input, channel) {
-        found.close(Gate::OptIn, || format!("{channel} needs an opt-in, and none is on record"));
+    match input.question.consent {
+        Some(true) => None,
+        Some(false) => Some("the person did not agree to marketing"),
+        None => policy
+            .consent
+            .marketing_required
+            .then_some("marketing needs consent, and context.consent does not say that it was given"),
     }
 }
 
@@ -230,7 +236,7 @@ fn money<F: Findings>(
 ) {
     let (budget, priority) = (&policy.budget, situation.priority);
     let cost = views::cost(policy, input, channel);
-    let price = || match (channel, input.words.channels.sms.segments) {
+    let price = || match (channel, input.words.channels[Channel::Sms].segments) {
         (Channel::Sms, segments @ 2..) => format!("{segments} segments, {cost} EUR"),
         _ => format!("{cost} EUR"),
     };

@@ -52,25 +52,26 @@ pub struct DecisionInput<'a> {
 
 /// Gates, scores, ranks and chooses: all that an answer needs, and no word more.
 pub fn choose<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
-    choose_by(bundle, input, Bundle::score)
+    choose_by(bundle, input, Bundle::score_on)
 }
 
 /// The same with every script run by the interpreter: what the compiled form is measured and held against.
 pub fn choose_interpreted<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
-    choose_by(bundle, input, Bundle::interpret)
+    choose_by(bundle, input, Bundle::interpret_on)
 }
 
 #[inline]
 fn choose_by<'a>(
     bundle: &'a Bundle,
     input: &DecisionInput<'a>,
-    score: impl FnOnce(&Bundle, &MessageView<'_>, &PerChannel<ChannelView>) -> Scorecard,
+    score: impl FnOnce(&Bundle, &mut Scorecard, &MessageView<'_>, &PerChannel<ChannelView>),
 ) -> Choice<'a> {
     let situation = Situation::of(bundle, input);
-    let card = score(bundle, &situation.message, &situation.channels);
-    let weights = bundle.weights(input.variant);
-    let ranking = ranking::rank(bundle, input, &situation, &card, weights);
-    Choice::new(bundle, input, &situation, card, ranking)
+    let mut choice = Choice::open(bundle, input, &situation);
+    score(bundle, &mut choice.card, &situation.message, &situation.channels);
+    choice.ranking = ranking::rank(bundle, input, &situation, &choice.card, choice.weights);
+    choice.settle(input);
+    choice
 }
 
 /// The same with everything that explains it.

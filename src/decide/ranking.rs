@@ -14,6 +14,7 @@ use crate::{
     domain::{
         channel::{Channel, PerChannel},
         decision::{ChannelDecision, Contribution, Decision, Gate, GateReason},
+        money::MicroEuros,
     },
     policy::{
         bundle::Bundle, criterion::Criterion, scorecard::Scorecard, settings::Scoring,
@@ -77,37 +78,83 @@ fn order<F: Findings>(
     found: &PerChannel<F>,
 ) -> [Standing; 4] {
     let policy = bundle.policy();
-    let points = bundle.program().0.points(card, weights);
-    let standings = Channel::ALL.map(|channel| {
-        let vetoed = card.vetoed(channel);
-        let eligible = found[channel].is_open() && !vetoed;
-        let score = if vetoed { 0.0 } else { rounded(points[channel]) };
-        Standing {
-            channel,
-            eligible,
-            score,
-            confidence: if vetoed { 0.0 } else { confidence(policy.scoring, score) },
-            held_until: found[channel].held_until().filter(|_| eligible),
-            cost: views::cost(policy, input, channel),
-            delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
-        }
-    });
+    let points = card.points(weights);
+    let costs = PerChannel::from_fn(|channel| views::cost(policy, input, channel));
+    let eligible = PerChannel::from_fn(|channel| found[channel].is_open() & !card.vetoed(channel));
+    let scores = PerChannel::from_fn(|channel| unless(card.vetoed(channel), rounded(points[channel])));
     let prefer = situation.strategy.map_or(&[][..], |s| &s.prefer);
-    let preferred = |channel: Channel| prefer.iter().position(|c| *c == channel).unwrap_or(usize::MAX);
-    // Their places are put in order, which are small.
-    let mut places: [usize; 4] = std::array::from_fn(|at| at);
-    places.sort_by(|a, b| {
-        let (a, b) = (&standings[*a], &standings[*b]);
-        let eligible = b.eligible.cmp(&a.eligible);
-        let points = b.score.total_cmp(&a.score);
-        let ties = a.cost.cmp(&b.cost).then(a.channel.index().cmp(&b.channel.index()));
-        if a.eligible && b.eligible && !prefer.is_empty() {
-            preferred(a.channel).cmp(&preferred(b.channel)).then(points).then(ties)
+    let place = |channel: Channel| prefer.iter().position(|c| *c == channel).unwrap_or(prefer.len());
+    let keys = PerChannel::from_fn(|channel| Key {
+        // What is preferred comes first, among those that may be used; they come before all others.
+        group: if prefer.is_empty() | !eligible[channel] {
+            u8::MAX * u8::from(!eligible[channel])
         } else {
-            eligible.then(points).then(ties)
-        }
+            place(channel).min(usize::from(u8::MAX) - 1) as u8
+        },
+        points: ordered(scores[channel]),
+        cost: costs[channel],
     });
-    places.map(|at| standings[at])
+    // They are put in order first, and said what there is to say where they then stay.
+    in_order(&keys).map(|channel| Standing {
+        channel,
+        eligible: eligible[channel],
+        score: scores[channel],
+        confidence: unless(card.vetoed(channel), confidence(policy.scoring, scores[channel])),
+        held_until: found[channel].held_until().filter(|_| eligible[channel]),
+        cost: costs[channel],
+        delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
+    })
+}
+
+/// What ranks a channel: the smaller group first, then more points, then what costs less.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    group: u8,
+    points: i64,
+    cost: MicroEuros,
+}
+
+impl Key {
+    /// Nothing branches: which of two channels is better cannot be foreseen.
+    #[inline]
+    fn is_behind(self, other: Key) -> bool {
+        let (same_group, same_points) = (self.group == other.group, self.points == other.points);
+        (self.group > other.group)
+            | (same_group & (self.points < other.points))
+            | (same_group & same_points & (self.cost > other.cost))
+    }
+}
+
+/// The channels by their keys, those with equal ones in their own order.
+#[inline]
+fn in_order(keys: &PerChannel<Key>) -> [Channel; 4] {
+    let keys = keys.as_array();
+    let mut places = [0_usize; 4];
+    for before in 0..4 {
+        for after in before + 1..4 {
+            let behind = usize::from(keys[before].is_behind(keys[after]));
+            places[before] += behind;
+            places[after] += 1 - behind;
+        }
+    }
+    let mut ranked = Channel::ALL;
+    for channel in Channel::ALL {
+        ranked[places[channel.index()] % 4] = channel;
+    }
+    ranked
+}
+
+/// A number whose order is that of `f64::total_cmp`, as the standard library reckons it.
+#[inline]
+fn ordered(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
+}
+
+/// The value, or 0 where `not`, without a branch.
+#[inline]
+fn unless(not: bool, value: f64) -> f64 {
+    f64::from_bits(value.to_bits() & u64::from(not).wrapping_sub(1))
 }
 
 fn contributions(bundle: &Bundle, card: &Scorecard, weights: &[f64], channel: Channel) -> Vec<Contribution> {
@@ -217,7 +264,9 @@ fn round(value: f64) -> f64 {
         return value;
     }
     let whole = value as i64 as f64;
-    if (value - whole).abs() >= 0.5 { whole + 1.0_f64.copysign(value) } else { whole }
+    // Half of them are rounded up, and which cannot be foreseen: it is reckoned instead of branched to.
+    let up = f64::from(u8::from((value - whole).abs() >= 0.5));
+    whole + up.copysign(value)
 }
 
 #[cfg(test)]

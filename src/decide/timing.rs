@@ -13,7 +13,7 @@ use crate::{
         channel::Channel,
         message::{MessageClass, Priority},
         question::Question,
-        time::{QuietHours, Wait, wait_at},
+        time::{Moment, QuietHours, Wait, wait_at},
     },
     policy::settings::{QuietAction, TenantPolicy},
 };
@@ -22,6 +22,7 @@ pub struct Timing {
     pub zone: Tz,
     /// When it would go, holds aside.
     pub goes_at: DateTime<Utc>,
+    /// What clocks in the zone show then.
     pub local: NaiveDateTime,
     /// The recipient's quiet hours, else the tenant's.
     pub quiet_hours: QuietHours,
@@ -37,7 +38,7 @@ impl Timing {
         let question = &input.question;
         let zone = question.time_zone.unwrap_or(policy.time_zone);
         let goes_at = question.send_at.map_or(input.at, |send_at| send_at.max(input.at));
-        let local = goes_at.with_timezone(&zone).naive_local();
+        let local = Moment::of(goes_at, zone).local;
         let quiet_hours = QuietHours {
             start: question.quiet_start.unwrap_or(policy.quiet_hours.hours.start),
             end: question.quiet_end.unwrap_or(policy.quiet_hours.hours.end),
@@ -45,6 +46,11 @@ impl Timing {
         let quiet = quiet_hours.contains(local.time());
         let deadline = deadline(policy, question, goes_at);
         Self { zone, goes_at, local, quiet_hours, quiet, deadline, quiet_end: OnceCell::new() }
+    }
+
+    /// When it would go, with what clocks show then.
+    pub fn moment(&self) -> Moment {
+        Moment { at: self.goes_at, local: self.local }
     }
 
     /// What makes a channel wait now.
@@ -57,10 +63,10 @@ impl Timing {
     ) -> Option<Wait> {
         let binding = self.binding_quiet_hours(policy, question, priority, channel);
         if french_window(policy, question, channel) {
-            return wait_at(self.goes_at, self.zone, binding, true);
+            return wait_at(self.moment(), self.zone, binding, true);
         }
         let hours = binding.filter(|_| self.quiet)?;
-        *self.quiet_end.get_or_init(|| wait_at(self.goes_at, self.zone, Some(hours), false))
+        *self.quiet_end.get_or_init(|| wait_at(self.moment(), self.zone, Some(hours), false))
     }
 
     /// The quiet hours that hold this message on this channel; none where it rings nobody, is urgent or is let

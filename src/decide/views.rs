@@ -100,7 +100,11 @@ pub fn channel(
 #[inline]
 pub fn cost(policy: &TenantPolicy, input: &DecisionInput<'_>, channel: Channel) -> MicroEuros {
     let each = policy.channels[channel].cost;
-    if channel == Channel::Sms { each.times(input.words.channels.sms.segments.max(1)) } else { each }
+    if channel == Channel::Sms {
+        each.times(input.words.channels[Channel::Sms].segments.max(1))
+    } else {
+        each
+    }
 }
 
 /// Seconds until it is usually delivered.

@@ -192,13 +192,13 @@ impl RawContacts {
 impl WrittenContacts<'_> {
     /// Reads each channel's address with the tenant's region.
     pub fn read(&self, region: Region) -> PerChannel<Contact> {
-        let PerChannel { sms, email, whatsapp, telegram } = self.spot(region);
-        PerChannel {
-            sms: sms.into_contact(Address::Phone),
-            email: email.into_contact(Address::Email),
-            whatsapp: whatsapp.into_contact(Address::Phone),
-            telegram: telegram.into_contact(Address::Chat),
-        }
+        let [sms, email, whatsapp, telegram] = self.spot(region).into_array();
+        PerChannel::new([
+            sms.into_contact(Address::Phone),
+            email.into_contact(Address::Email),
+            whatsapp.into_contact(Address::Phone),
+            telegram.into_contact(Address::Chat),
+        ])
     }
 
     /// The same without copies.
@@ -212,12 +212,12 @@ impl WrittenContacts<'_> {
                 Some(text) => read(text).map_or_else(Spotted::Unreadable, Spotted::Known),
             }
         }
-        PerChannel {
-            sms: spot(self.phone.as_deref(), |t| phone(t, region, Channel::Sms)),
-            email: spot(self.email.as_deref(), email),
-            whatsapp: spot(self.whatsapp.as_deref(), |t| phone(t, region, Channel::WhatsApp)),
-            telegram: spot(self.telegram.as_deref(), chat),
-        }
+        PerChannel::new([
+            spot(self.phone.as_deref(), |t| phone(t, region, Channel::Sms)),
+            spot(self.email.as_deref(), email),
+            spot(self.whatsapp.as_deref(), |t| phone(t, region, Channel::WhatsApp)),
+            spot(self.telegram.as_deref(), chat),
+        ])
     }
 }
 
@@ -314,7 +314,7 @@ mod tests {
 
     fn sms(text: &str) -> Contact {
         let raw = RawContacts { phone: Some(text.into()), ..RawContacts::default() };
-        read_contacts(&raw, Region::parse("FR").unwrap()).sms
+        read_contacts(&raw, Region::parse("FR").unwrap())[Channel::Sms].clone()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A kind of medium. The order is the last tie-break of a decision (spec.md section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,29 +65,71 @@ impl ChannelSet {
     }
 }
 
-/// One value for each channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PerChannel<T> {
-    pub sms: T,
-    pub email: T,
-    pub whatsapp: T,
-    pub telegram: T,
+/// One value for each channel, in the order of `Channel::ALL`: where a value stands is reckoned, and not branched to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Named<T>")]
+pub struct PerChannel<T>([T; 4]);
+
+/// The same by name, as it is read and written.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "PerChannel")]
+struct Named<T> {
+    sms: T,
+    email: T,
+    whatsapp: T,
+    telegram: T,
+}
+
+impl<T> From<Named<T>> for PerChannel<T> {
+    fn from(Named { sms, email, whatsapp, telegram }: Named<T>) -> Self {
+        Self([sms, email, whatsapp, telegram])
+    }
+}
+
+impl<T: Serialize> Serialize for PerChannel<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let [sms, email, whatsapp, telegram] = self.0.each_ref();
+        Named { sms, email, whatsapp, telegram }.serialize(serializer)
+    }
 }
 
 impl<T> PerChannel<T> {
+    /// Values in the order of `Channel::ALL`.
+    pub const fn new(values: [T; 4]) -> Self {
+        Self(values)
+    }
+
     /// Makes each channel's value in turn.
-    pub fn from_fn(mut make: impl FnMut(Channel) -> T) -> Self {
-        Self {
-            sms: make(Channel::Sms),
-            email: make(Channel::Email),
-            whatsapp: make(Channel::WhatsApp),
-            telegram: make(Channel::Telegram),
-        }
+    #[inline]
+    pub fn from_fn(make: impl FnMut(Channel) -> T) -> Self {
+        Self(Channel::ALL.map(make))
+    }
+
+    /// A value for one channel alone, and the default for the others.
+    pub fn only(channel: Channel, value: T) -> Self
+    where
+        T: Default,
+    {
+        let mut all = Self(std::array::from_fn(|_| T::default()));
+        all[channel] = value;
+        all
+    }
+
+    /// In the order of `Channel::ALL`.
+    #[inline]
+    pub fn as_array(&self) -> &[T; 4] {
+        &self.0
+    }
+
+    /// In the order of `Channel::ALL`.
+    #[inline]
+    pub fn into_array(self) -> [T; 4] {
+        self.0
     }
 
     /// Each channel with its value.
     pub fn iter(&self) -> impl Iterator<Item = (Channel, &T)> {
-        Channel::ALL.into_iter().map(|c| (c, &self[c]))
+        Channel::ALL.into_iter().zip(&self.0)
     }
 }
 
@@ -95,23 +137,13 @@ impl<T> Index<Channel> for PerChannel<T> {
     type Output = T;
     #[inline]
     fn index(&self, channel: Channel) -> &T {
-        match channel {
-            Channel::Sms => &self.sms,
-            Channel::Email => &self.email,
-            Channel::WhatsApp => &self.whatsapp,
-            Channel::Telegram => &self.telegram,
-        }
+        &self.0[channel.index()]
     }
 }
 
 impl<T> IndexMut<Channel> for PerChannel<T> {
     #[inline]
     fn index_mut(&mut self, channel: Channel) -> &mut T {
-        match channel {
-            Channel::Sms => &mut self.sms,
-            Channel::Email => &mut self.email,
-            Channel::WhatsApp => &mut self.whatsapp,
-            Channel::Telegram => &mut self.telegram,
-        }
+        &mut self.0[channel.index()]
     }
 }

@@ -107,16 +107,32 @@ impl QuietHours {
     }
 
     /// When the quiet hours that `at` falls in end; `None` outside them.
-    pub fn end_after(&self, at: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let local = at.with_timezone(&zone).naive_local();
-        if !self.contains(local.time()) {
+    pub fn end_after(&self, at: Moment, zone: Tz) -> Option<Moment> {
+        if !self.contains(at.local.time()) {
             return None;
         }
-        let over_midnight = self.start > self.end && local.time() >= self.start;
-        let day = if over_midnight { local.date() + Days::new(1) } else { local.date() };
+        let over_midnight = self.start > self.end && at.local.time() >= self.start;
+        let day = if over_midnight { at.local.date() + Days::new(1) } else { at.local.date() };
         let end = first_instant(zone, day.and_time(self.end));
         // In an autumn fold the end's first instant may be past already: its second one is meant.
-        if end > at { Some(end) } else { Some(last_instant(zone, day.and_time(self.end)).max(at)) }
+        if end.at > at.at {
+            return Some(end);
+        }
+        let last = last_instant(zone, day.and_time(self.end));
+        Some(if last.at > at.at { last } else { at })
+    }
+}
+
+/// An instant with what the clocks of a zone show then: to look that up costs more than all that is reckoned with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub at: DateTime<Utc>,
+    pub local: NaiveDateTime,
+}
+
+impl Moment {
+    pub fn of(at: DateTime<Utc>, zone: Tz) -> Self {
+        Self { at, local: at.with_timezone(&zone).naive_local() }
     }
 }
 
@@ -146,12 +162,12 @@ impl Wait {
 /// When a message that rings may go, if not at `at`: after the quiet hours that bind it, and within France's
 /// window for marketing SMS where that binds it too.
 pub fn hold_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Hold> {
-    let wait = wait_at(at, zone, quiet, french_window)?;
+    let wait = wait_at(Moment::of(at, zone), zone, quiet, french_window)?;
     Some(Hold { until: wait.until, reason: wait.in_words(at, zone) })
 }
 
 /// The same, not put into words yet.
-pub fn wait_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Wait> {
+pub fn wait_at(at: Moment, zone: Tz, quiet: Option<QuietHours>, french_window: bool) -> Option<Wait> {
     let (mut free, mut why) = (at, None);
     // Each rule may end inside the other one. Each round moves forward, and a fortnight of rounds is more than
     // Sundays and holidays can make.
@@ -159,12 +175,12 @@ pub fn wait_at(at: DateTime<Utc>, zone: Tz, quiet: Option<QuietHours>, french_wi
         let quiet_end = quiet.and_then(|hours| hours.end_after(free, zone)).map(|end| (end, "quiet hours"));
         let legal = french_window.then(|| french_marketing_sms_allowed_from(free, zone)).flatten();
         let legal = legal.map(|from| (from, "no marketing SMS in France"));
-        match quiet_end.into_iter().chain(legal).max_by_key(|(end, _)| *end) {
-            Some((end, rule)) if end > free => (free, why) = (end, why.or(Some(rule))),
+        match quiet_end.into_iter().chain(legal).max_by_key(|(end, _)| end.at) {
+            Some((end, rule)) if end.at > free.at => (free, why) = (end, why.or(Some(rule))),
             _ => break,
         }
     }
-    why.map(|rule| Wait { until: free, rule })
+    why.map(|rule| Wait { until: free.at, rule })
 }
 
 /// The first instant of the next local day, or of the next local month.
@@ -175,7 +191,7 @@ pub fn next_period(at: DateTime<Utc>, zone: Tz, month: bool) -> DateTime<Utc> {
     } else {
         today + Days::new(1)
     };
-    first_instant(zone, next.and_time(NaiveTime::MIN))
+    first_instant(zone, next.and_time(NaiveTime::MIN)).at
 }
 
 /// `08:00`, with the day where it is not within a day of `from`.
@@ -186,36 +202,34 @@ fn local_words(at: DateTime<Utc>, from: DateTime<Utc>, zone: Tz) -> String {
 }
 
 /// The first instant that a local clock shows `local`, or the first after the gap that swallows it.
-fn first_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+fn first_instant(zone: Tz, local: NaiveDateTime) -> Moment {
     resolve(zone, local, |first, _| first)
 }
 
-fn last_instant(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
+fn last_instant(zone: Tz, local: NaiveDateTime) -> Moment {
     resolve(zone, local, |_, last| last)
 }
 
-fn resolve(
-    zone: Tz,
-    local: NaiveDateTime,
-    pick: fn(DateTime<Tz>, DateTime<Tz>) -> DateTime<Tz>,
-) -> DateTime<Utc> {
+fn resolve(zone: Tz, local: NaiveDateTime, pick: fn(DateTime<Tz>, DateTime<Tz>) -> DateTime<Tz>) -> Moment {
     let mut local = local;
     // No zone has a gap of more than a day (Samoa skipped one, 30 December 2011).
     for _ in 0..=25 * 60 {
         match zone.from_local_datetime(&local) {
-            LocalResult::Single(at) => return at.with_timezone(&Utc),
-            LocalResult::Ambiguous(first, last) => return pick(first, last).with_timezone(&Utc),
+            LocalResult::Single(at) => return Moment { at: at.with_timezone(&Utc), local },
+            LocalResult::Ambiguous(first, last) => {
+                return Moment { at: pick(first, last).with_timezone(&Utc), local };
+            }
             LocalResult::None => local += chrono::TimeDelta::minutes(1),
         }
     }
-    zone.from_utc_datetime(&local).with_timezone(&Utc)
+    Moment::of(zone.from_utc_datetime(&local).with_timezone(&Utc), zone)
 }
 
 /// Marketing SMS in France: not from 22:00 to 08:00, on Sundays or on public holidays (reliability.md section
 /// 1, "France"). Returns when it is next allowed; `None` when it is allowed now.
-pub fn french_marketing_sms_allowed_from(at: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+pub fn french_marketing_sms_allowed_from(at: Moment, zone: Tz) -> Option<Moment> {
     let (opens, closes) = (NaiveTime::from_hms_opt(8, 0, 0)?, NaiveTime::from_hms_opt(22, 0, 0)?);
-    let local = at.with_timezone(&zone).naive_local();
+    let local = at.local;
     let free = |day: NaiveDate| day.weekday() != Weekday::Sun && !is_french_holiday(day);
     if free(local.date()) && (opens..closes).contains(&local.time()) {
         return None;
@@ -255,6 +269,10 @@ mod tests {
     fn at(text: &str) -> DateTime<Utc> {
         text.parse::<DateTime<chrono::FixedOffset>>().unwrap().with_timezone(&Utc)
     }
+    /// In Paris; that its local time is the zone's is held by comparing with it.
+    fn moment(text: &str) -> Moment {
+        Moment::of(at(text), chrono_tz::Europe::Paris)
+    }
     fn quiet(start: &str, end: &str) -> QuietHours {
         QuietHours { start: parse_time_of_day(start).unwrap(), end: parse_time_of_day(end).unwrap() }
     }
@@ -283,15 +301,15 @@ mod tests {
             ("2027-03-27T23:00:00+01:00", Some("2027-03-28T08:00:00+02:00")),
             ("2027-10-30T23:00:00+02:00", Some("2027-10-31T08:00:00+01:00")),
         ] {
-            assert_eq!(night.end_after(at(now), chrono_tz::Europe::Paris), end.map(at), "{now}");
+            assert_eq!(night.end_after(moment(now), chrono_tz::Europe::Paris), end.map(moment), "{now}");
         }
         // An end inside the gap is the first valid instant; one inside the fold is over when both are.
         let gap = quiet("22:00", "02:30");
-        let end = gap.end_after(at("2027-03-28T01:00:00+01:00"), chrono_tz::Europe::Paris);
-        assert_eq!(end, Some(at("2027-03-28T03:00:00+02:00")));
+        let end = gap.end_after(moment("2027-03-28T01:00:00+01:00"), chrono_tz::Europe::Paris);
+        assert_eq!(end, Some(moment("2027-03-28T03:00:00+02:00")));
         let fold =
-            quiet("02:15", "02:45").end_after(at("2027-10-31T02:20:00+01:00"), chrono_tz::Europe::Paris);
-        assert_eq!(fold, Some(at("2027-10-31T02:45:00+01:00")));
+            quiet("02:15", "02:45").end_after(moment("2027-10-31T02:20:00+01:00"), chrono_tz::Europe::Paris);
+        assert_eq!(fold, Some(moment("2027-10-31T02:45:00+01:00")));
     }
 
     #[test]
@@ -318,7 +336,7 @@ mod tests {
             // Easter Saturday evening: Sunday and Monday are both forbidden.
             ("2025-04-19T23:00:00+02:00", Some("2025-04-22T08:00:00+02:00")),
         ] {
-            assert_eq!(french_marketing_sms_allowed_from(at(now), paris), allowed.map(at), "{now}");
+            assert_eq!(french_marketing_sms_allowed_from(moment(now), paris), allowed.map(moment), "{now}");
         }
     }
 }

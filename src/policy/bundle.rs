@@ -136,9 +136,24 @@ impl Bundle {
         self.program.score(message, channels)
     }
 
+    /// The same on an empty card, where it stays.
+    pub fn score_on(
+        &self,
+        card: &mut Scorecard,
+        message: &MessageView<'_>,
+        channels: &PerChannel<ChannelView>,
+    ) {
+        self.program.score_on(card, message, channels);
+    }
+
     /// The same by the interpreter alone: what the compiled form is held against.
-    pub fn interpret(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
-        self.program.interpret(message, channels)
+    pub fn interpret_on(
+        &self,
+        card: &mut Scorecard,
+        message: &MessageView<'_>,
+        channels: &PerChannel<ChannelView>,
+    ) {
+        self.program.interpret_on(card, message, channels);
     }
 
     /// How the criteria and the strategies run.

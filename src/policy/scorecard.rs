@@ -4,8 +4,8 @@
 //! flip points are tried. Nor are words: what an opinion says stays where it was compiled, or is put together when
 //! somebody asks.
 
-use super::{bundle::Opinion, compile::Number};
-use crate::domain::channel::Channel;
+use super::{bundle::Opinion, compile::Number, verdict::Verdict};
+use crate::domain::channel::{Channel, PerChannel};
 
 /// Where an opinion stands: with the program that can say it, or in the card because it was made for this message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,27 +13,61 @@ pub(super) struct Said(u32);
 
 impl Said {
     const MADE: u32 = 1 << 31;
+    /// Of a fixed one that takes the channel out, so that nobody has to look there.
+    const VETO: u32 = 1 << 30;
     /// Nobody has said anything: the first of a program's verdicts is the neutral one.
     pub const NOTHING: Self = Self(0);
 
     /// One of the program's fixed verdicts, by its place.
-    pub const fn fixed(at: u32) -> Self {
-        Self(at)
+    pub const fn fixed(at: u32, is_veto: bool) -> Self {
+        Self(at | if is_veto { Self::VETO } else { 0 })
+    }
+
+    /// Of a fixed one: whether it takes the channel out.
+    #[inline]
+    pub const fn is_veto(self) -> bool {
+        self.0 & Self::VETO != 0
+    }
+
+    /// As one number, whose highest bit is free of a fixed one.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Of a fixed one's number.
+    #[inline]
+    pub const fn of_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
     const fn made(at: u32) -> Self {
         Self(at | Self::MADE)
     }
 
+    /// Of a fixed one: the place among the program's verdicts.
+    #[inline]
+    pub const fn among_fixed(self) -> usize {
+        (self.0 & !(Self::MADE | Self::VETO)) as usize
+    }
+
     /// The place among the program's verdicts (`Ok`) or among those made for this message (`Err`).
     #[inline]
     pub const fn place(self) -> Result<usize, usize> {
-        if self.0 & Self::MADE == 0 { Ok(self.0 as usize) } else { Err((self.0 & !Self::MADE) as usize) }
+        if self.0 & Self::MADE == 0 { Ok(self.among_fixed()) } else { Err((self.0 & !Self::MADE) as usize) }
     }
 }
 
 /// One criterion's answers, in the order of `Channel::ALL`.
-pub(super) type Row = [Said; 4];
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub said: [Said; 4],
+    /// What each gives of the criterion's weight, -1 to 1; 0 for neutral, a veto or a failure.
+    pub shares: [f64; 4],
+}
+
+impl Row {
+    pub const NOTHING: Self = Self { said: [Said::NOTHING; 4], shares: [0.0; 4] };
+}
 
 /// Numbers that a formula's reason shows at the most; one that shows more is put together at once.
 pub(super) const SHOWN_MAX: usize = 4;
@@ -50,10 +84,20 @@ pub(super) enum Made {
     },
 }
 
+impl Made {
+    /// What it gives of the criterion's weight.
+    fn share(&self) -> f64 {
+        match self {
+            Made::Opinion(opinion) => opinion.as_ref().map_or(0.0, Verdict::share),
+            Made::Formula { share, .. } => *share,
+        }
+    }
+}
+
 /// Criteria whose rows need no allocation; the product ships nine.
 const INLINE: usize = 12;
 
-/// A row for each criterion, in criterion order.
+/// A row for each criterion, in criterion order. It is filled where it stays: it is too large to be moved about.
 #[derive(Clone, Debug)]
 pub struct Scorecard {
     first: [Row; INLINE],
@@ -64,15 +108,16 @@ pub struct Scorecard {
 }
 
 impl Scorecard {
-    pub(super) fn new() -> Self {
-        let first = [[Said::NOTHING; 4]; INLINE];
-        Self { first, more: Vec::new(), count: 0, vetoed: 0, made: Vec::new() }
+    /// Nothing is said yet.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { first: [Row::NOTHING; INLINE], more: Vec::new(), count: 0, vetoed: 0, made: Vec::new() }
     }
 
-    /// A row as a table has it; `vetoes` is a bit for each channel.
+    /// Another row, for what is said next; `vetoes` takes channels out, a bit for each.
     #[inline]
-    pub(super) fn push(&mut self, row: Row, vetoes: u8) {
-        *self.begin() = row;
+    pub(super) fn push(&mut self, row: &Row, vetoes: u8) {
+        *self.begin() = *row;
         self.veto(vetoes);
     }
 
@@ -82,7 +127,7 @@ impl Scorecard {
         let at = self.count;
         self.count += 1;
         if at >= INLINE {
-            self.more.push([Said::NOTHING; 4]);
+            self.more.push(Row::NOTHING);
         }
         match self.first.get_mut(at) {
             Some(row) => row,
@@ -104,7 +149,8 @@ impl Scorecard {
             Some(row) => row,
             None => &mut self.more[last - INLINE],
         };
-        row[channel.index()] = said;
+        row.said[channel.index()] = said;
+        row.shares[channel.index()] = made.share();
         self.vetoed |= u8::from(is_veto) << channel.index();
         if self.made.capacity() == 0 {
             self.made.reserve_exact(4);
@@ -136,5 +182,23 @@ impl Scorecard {
     #[inline]
     pub fn vetoed(&self, channel: Channel) -> bool {
         self.vetoed >> channel.index() & 1 == 1
+    }
+
+    /// Each channel's points under these weights, which are in criterion order. Not rounded.
+    #[inline]
+    pub fn points(&self, weights: &[f64]) -> PerChannel<f64> {
+        let mut sums = [0.0; 4];
+        for (row, weight) in self.rows().zip(weights) {
+            for (sum, share) in sums.iter_mut().zip(&row.shares) {
+                *sum += share * weight;
+            }
+        }
+        PerChannel::new(sums)
+    }
+
+    /// What each criterion gives a channel, before weighting: -1 to 1; 0 for neutral, a veto or a failure.
+    #[inline]
+    pub fn shares(&self, channel: Channel) -> impl Iterator<Item = f64> {
+        self.rows().map(move |row| row.shares[channel.index()])
     }
 }

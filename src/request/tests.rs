@@ -137,7 +137,7 @@ fn each_purpose_takes_what_it_may() {
     with_facts["facts"] = json!({ "history": { "email": { "received": 6, "engaged": 0, "average": 0.27 } } });
     assert_eq!(faults(with_facts.clone(), Purpose::Decision)[0].0, "/facts");
     let asked = parse_value(with_facts, Purpose::Explain).unwrap();
-    assert_eq!(asked.facts.unwrap().history.email.unwrap().received, 6);
+    assert_eq!(asked.facts.unwrap().history[Channel::Email].unwrap().received, 6);
 }
 
 #[test]

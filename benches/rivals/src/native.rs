@@ -63,17 +63,12 @@ impl Engine for Native {
 
 fn decide(message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Decision {
     // One after the other, so that the compiler makes each channel's own code.
-    let (sms, sms_reasons) = score(Channel::Sms, message, &channels.sms);
-    let (email, email_reasons) = score(Channel::Email, message, &channels.email);
-    let (whatsapp, whatsapp_reasons) = score(Channel::WhatsApp, message, &channels.whatsapp);
-    let (telegram, telegram_reasons) = score(Channel::Telegram, message, &channels.telegram);
-    let points = PerChannel { sms, email, whatsapp, telegram };
-    let reasons = PerChannel {
-        sms: sms_reasons,
-        email: email_reasons,
-        whatsapp: whatsapp_reasons,
-        telegram: telegram_reasons,
-    };
+    let (sms, sms_reasons) = score(Channel::Sms, message, &channels[Channel::Sms]);
+    let (email, email_reasons) = score(Channel::Email, message, &channels[Channel::Email]);
+    let (whatsapp, whatsapp_reasons) = score(Channel::WhatsApp, message, &channels[Channel::WhatsApp]);
+    let (telegram, telegram_reasons) = score(Channel::Telegram, message, &channels[Channel::Telegram]);
+    let points = PerChannel::new([sms, email, whatsapp, telegram]);
+    let reasons = PerChannel::new([sms_reasons, email_reasons, whatsapp_reasons, telegram_reasons]);
     Decision { points, reasons, ranking: rank(&points) }
 }
 

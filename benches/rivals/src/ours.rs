@@ -45,7 +45,7 @@ impl Engine for Scripts<'_> {
             Way::Compiled => self.bundle.score(&case.message, &case.channels),
             Way::Interpreted => self.bundle.interpret(&case.message, &case.channels),
         };
-        let sums = self.bundle.program().0.points(&card, self.bundle.weights(None));
+        let sums = card.points(self.bundle.weights(None));
         let points = PerChannel::from_fn(|channel: Channel| {
             let open = !card.vetoed(channel);
             let score = if open { rounded(sums[channel]) } else { 0.0 };

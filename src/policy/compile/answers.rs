@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use super::{
     graph::{Graph, Node, NodeId},
     numbers::{Comparison, Expr, Reads},
-    slots::{CHANNEL_DIGITS, MESSAGE_ARITIES, MESSAGE_DIGITS, Place, Scope, Slot, Slots},
-    tables::{ANSWERS_MAX, AnswerAt, Answers},
+    slots::{CHANNEL_DIGITS, DIGITS_MAX, MESSAGE_ARITIES, MESSAGE_DIGITS, Place, Scope, Slot, Slots},
+    tables::{ANSWERS_MAX, AnswerAt, Answers, each},
     tests::Test,
 };
 use crate::domain::channel::Channel;
@@ -73,16 +73,6 @@ impl Quick {
     }
 }
 
-/// Every answer about one message.
-pub struct Asked([Answers; 4]);
-
-impl Asked {
-    #[inline]
-    pub fn of(&self, channel: Channel) -> &Answers {
-        &self.0[channel.index()]
-    }
-}
-
 impl Tests {
     /// Gives each test below `root` its place; none where there is no more room.
     pub fn place(&mut self, graph: &Graph, root: NodeId, channel: Channel) -> Option<HashMap<u32, AnswerAt>> {
@@ -143,31 +133,30 @@ impl Tests {
     }
 
     /// Answers everything.
-    pub fn answer(&self, slots: &Slots<'_>) -> Asked {
-        let mut message = [0; 2 * ANSWERS_MAX];
-        message[..MESSAGE_DIGITS].copy_from_slice(&slots.message.digits);
+    pub fn answer(&self, slots: &Slots<'_>) -> Answers {
+        let mut answers = Answers::new();
+        let message = answers.message();
+        message[..DIGITS_MAX].copy_from_slice(&slots.message.digits);
         let reads = Reads { message: &slots.message, channel: &slots.channels[0] };
-        for (answer, test) in message[MESSAGE_DIGITS..ANSWERS_MAX].iter_mut().zip(&self.message) {
+        for (answer, test) in message[MESSAGE_DIGITS..].iter_mut().zip(&self.message) {
             *answer = test.answer(reads);
         }
-        let mut asked = Asked([Answers(message); 4]);
-        for (answers, channel) in asked.0.iter_mut().zip(&slots.channels) {
-            answers.0[ANSWERS_MAX..][..CHANNEL_DIGITS].copy_from_slice(&channel.digits);
+        for (at, channel) in slots.channels.iter().enumerate() {
+            answers.channel(at)[..DIGITS_MAX].copy_from_slice(&channel.digits);
         }
         for (place, ForChannel { test, channels, needs }) in self.channel.iter().enumerate() {
-            for at in 0..4 {
-                if channels >> at & 1 == 0 {
-                    continue;
+            let mut wanted = *channels;
+            if let Some((answer, value)) = needs {
+                for at in 0..4 {
+                    wanted &= !(u8::from(answers.seen(at).get(*answer) != *value) << at);
                 }
-                let answers = &mut asked.0[at];
-                if needs.is_some_and(|(answer, value)| answers.get(answer) != value) {
-                    continue;
-                }
+            }
+            for at in each(wanted).map(Channel::index) {
                 let reads = Reads { message: &slots.message, channel: &slots.channels[at] };
-                answers.0[ANSWERS_MAX + CHANNEL_DIGITS + place] = test.answer(reads);
+                answers.channel(at)[CHANNEL_DIGITS + place] = test.answer(reads);
             }
         }
-        asked
+        answers
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     follow::{self, Follow},
     graph::{Graph, Leaf, Node, NodeId},
     numbers::Reads,
-    slots::{ChannelSlots, MessageSlots},
+    slots::{ChannelSlots, DIGITS_MAX, MessageSlots},
     symbols::{Binding, Object, Path, Symbol},
     tests::Test,
 };
@@ -68,7 +68,8 @@ impl Conditions {
 
     /// The first strategy whose condition holds for this message.
     pub fn find(&self, message: &MessageView<'_>) -> Found {
-        const NO_CHANNEL: ChannelSlots = ChannelSlots { digits: [0; 9], integers: [0; 4], floats: [0.0; 4] };
+        const NO_CHANNEL: ChannelSlots =
+            ChannelSlots { digits: [0; DIGITS_MAX], integers: [0; 4], floats: [0.0; 4] };
         let Some(slots) = MessageSlots::of(message, self.reads_tags) else { return Found::Interpret };
         let reads = Reads { message: &slots, channel: &NO_CHANNEL };
         let mut at = self.root;

@@ -1,9 +1,6 @@
 //! Verdicts that are made of numbers of the message: `award((a - b) / a, `opened ${n} of ${m}`)`.
 
-use std::{
-    borrow::Cow,
-    fmt::{self, Write as _},
-};
+use std::{borrow::Cow, fmt::Write as _};
 
 use super::{
     graph::{Formula, FormulaKind, Piece},
@@ -17,19 +14,6 @@ use crate::policy::{
 
 /// What a reason usually takes.
 const REASON_BYTES: usize = 64;
-
-/// A float that is mostly a whole number, shown as `f64` shows it.
-struct Shown(f64);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of these the digits are those of the whole number; minus zero is shown with its sign.
-        if self.0 > 0.0 && self.0 < 1e15 && self.0.fract() == 0.0 {
-            return write!(f, "{}", self.0 as i64);
-        }
-        write!(f, "{}", self.0)
-    }
-}
 
 /// What a formula comes to, and whether it is a veto; none where the interpreter would fail, and is asked. Where its
 /// reason shows nothing but a few numbers, it is put together when somebody asks for it.
@@ -114,13 +98,44 @@ fn kind(formula: &Formula, share: f64) -> VerdictKind {
 
 /// As `to_string` shows it. Writing to a string does not fail.
 fn show(number: Number, to: &mut String) {
-    let _ = match number {
-        Number::Integer(number) => write!(to, "{number}"),
-        Number::Float(number) => write!(to, "{number}"),
-    };
+    match number {
+        Number::Integer(number) => to.push_str(itoa::Buffer::new().format(number)),
+        // Of these the digits are those of the whole number; minus zero is shown with its sign.
+        Number::Float(number) if number > 0.0 && number < 1e15 && (number as i64) as f64 == number => {
+            to.push_str(itoa::Buffer::new().format(number as i64));
+        }
+        Number::Float(number) => {
+            let _ = write!(to, "{number}");
+        }
+    }
 }
 
 /// As `percent` shows it.
 fn percent(rate: Number, to: &mut String) {
-    let _ = write!(to, "{}%", Shown((rate.float() * 100.0).round()));
+    show(Number::Float((rate.float() * 100.0).round()), to);
+    to.push('%');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Number, show};
+
+    proptest! {
+        #[test]
+        fn numbers_are_shown_as_the_standard_library_shows_them(bits: u64, near in -9_000_i64..9_000, integer: i64) {
+            let shown = |number| {
+                let mut text = String::new();
+                show(number, &mut text);
+                text
+            };
+            for float in [f64::from_bits(bits), near as f64, near as f64 / 8.0, near as f64 * 1e12, -0.0] {
+                prop_assert_eq!(shown(Number::Float(float)), float.to_string());
+            }
+            for integer in [integer, near, i64::MIN, i64::MAX] {
+                prop_assert_eq!(shown(Number::Integer(integer)), integer.to_string());
+            }
+        }
+    }
 }

@@ -6,12 +6,12 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
-    answers::{Asked, Tests},
+    answers::Tests,
     formulas,
     graph::{Formula, Leaf},
     numbers::Reads,
     slots::{Scope, Slots},
-    tables::{ANSWERS_MAX, Answers, Cell, Digit, Lookup},
+    tables::{Answers, Cell, Digit, Holds, Lookup, each},
 };
 use crate::{
     domain::channel::{Channel, PerChannel},
@@ -171,7 +171,7 @@ impl Program {
                     self.verdicts.push(verdict.clone());
                     self.verdicts.len() as u32 - 1
                 });
-                Cell::Verdict(at)
+                Cell::of(Holds::Verdict(Said::fixed(at, verdict.is_veto())))
             }
             Leaf::Formula(formula) => {
                 let at = match self.formulas.iter().position(|known| known == formula) {
@@ -181,9 +181,9 @@ impl Program {
                         self.formulas.len() - 1
                     }
                 };
-                Cell::Formula(at as u32)
+                Cell::of(Holds::Formula(at as u32))
             }
-            Leaf::Matched(_) | Leaf::Interpret => Cell::Interpret,
+            Leaf::Matched(_) | Leaf::Interpret => Cell::of(Holds::Interpret),
         }
     }
 
@@ -215,63 +215,68 @@ impl Program {
             }
         }
         let lines = (0..rows).map(|row| {
-            let mut answers = Answers([0; 2 * ANSWERS_MAX]);
+            let mut answers = Answers::new();
             for (digit, arity) in digits.iter().zip(&arities) {
-                answers.set(digit.answer, (row / usize::from(digit.stride) % arity) as u8);
+                let answer = row / usize::from(digit.stride) % arity;
+                answers.message()[usize::from(digit.answer.at)] = answer as u8;
             }
-            self.line(lookups.each_ref().map(|lookup| lookup.find(&answers)))
+            self.line(lookups.each_ref().map(|lookup| lookup.find(answers.seen(0))))
         });
         Some(Plan::Joint { lines: lines.collect(), digits: digits.into() })
     }
 
     fn line(&self, cells: [Cell; 4]) -> Line {
-        let mut line = Line { row: [Said::NOTHING; 4], vetoes: 0, open: 0 };
+        let mut line = Line { row: Row::NOTHING, vetoes: 0, open: 0 };
         for (at, cell) in cells.into_iter().enumerate() {
-            match cell {
-                Cell::Verdict(verdict) => {
-                    let told = &self.verdicts[verdict as usize];
-                    line.row[at] = Said::fixed(verdict);
-                    line.vetoes |= u8::from(told.is_veto()) << at;
-                }
-                _ => line.open |= 1 << at,
-            }
+            let said = cell.said();
+            line.row.said[at] = said;
+            line.row.shares[at] = self.verdicts[said.among_fixed()].share();
+            line.vetoes |= u8::from(said.is_veto()) << at;
+            line.open |= cell.is_open() << at;
         }
         line
     }
 
     /// What every criterion says of every channel.
     pub fn score(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
-        let Some(slots) = Slots::of(message, self.reads_tags, channels) else {
-            return self.interpret(message, channels);
-        };
-        let asked = self.tests.answer(&slots);
-        let mut owned = Owned { message, channels, made: None };
         let mut card = Scorecard::new();
+        self.score_on(&mut card, message, channels);
+        card
+    }
+
+    /// The same on an empty card, where it stays.
+    pub fn score_on(
+        &self,
+        card: &mut Scorecard,
+        message: &MessageView<'_>,
+        channels: &PerChannel<ChannelView>,
+    ) {
+        let Some(slots) = Slots::of(message, self.reads_tags, channels) else {
+            return self.interpret_on(card, message, channels);
+        };
+        let answers = self.tests.answer(&slots);
+        let mut owned = Owned { message, channels, made: None };
         for (criterion, plan) in self.criteria.iter().zip(&self.plans) {
             match plan {
                 Plan::Joint { digits, lines } => {
-                    let answers = asked.of(Channel::Sms);
-                    let line = &lines[answers.row(digits)];
-                    card.push(line.row, line.vetoes);
-                    if line.open != 0 {
-                        // What a row leaves open, each channel's own table would: there is none, so the script is run.
-                        for channel in Channel::ALL.into_iter().filter(|c| line.open >> c.index() & 1 == 1) {
-                            opined(&mut card, channel, owned.recall(criterion, channel, &slots));
-                        }
+                    let line = &lines[answers.seen(0).row(digits)];
+                    card.push(&line.row, line.vetoes);
+                    // What a row leaves open, each channel's own table would: there is none, so the script is run.
+                    for channel in each(line.open) {
+                        opined(card, channel, owned.recall(criterion, channel, &slots));
                     }
                 }
                 Plan::Apart(lookups) => {
-                    self.apart(criterion, lookups, &slots, &asked, &mut owned, &mut card);
+                    self.apart(criterion, lookups, &slots, &answers, &mut owned, card);
                 }
                 Plan::Interpreted => {
-                    card.push([Said::NOTHING; 4], 0);
+                    card.begin();
                     for channel in Channel::ALL {
-                        opined(&mut card, channel, owned.recall(criterion, channel, &slots));
+                        opined(card, channel, owned.recall(criterion, channel, &slots));
                     }
                 }
             }
         }
-        card
     }
 
     fn apart(
@@ -279,33 +284,27 @@ impl Program {
         criterion: &Criterion,
         lookups: &[Lookup; 4],
         slots: &Slots<'_>,
-        asked: &Asked,
+        answers: &Answers,
         owned: &mut Owned<'_, '_>,
         card: &mut Scorecard,
     ) {
-        let (mut left, mut open, mut vetoes) = ([Cell::Interpret; 4], 0_u8, 0_u8);
+        let (mut cells, mut open, mut vetoes) = ([Cell::of(Holds::Interpret); 4], 0_u8, 0_u8);
         // Written where it stays: put together elsewhere and moved, it would be waited for.
         let row = card.begin();
-        for (at, channel) in Channel::ALL.into_iter().enumerate() {
-            match lookups[at].find(asked.of(channel)) {
-                Cell::Verdict(verdict) => {
-                    row[at] = Said::fixed(verdict);
-                    vetoes |= u8::from(self.verdicts[verdict as usize].is_veto()) << at;
-                }
-                other => {
-                    left[at] = other;
-                    open |= 1 << at;
-                }
-            }
+        for (at, lookup) in lookups.iter().enumerate() {
+            let cell = lookup.find(answers.seen(at));
+            let said = cell.said();
+            row.said[at] = said;
+            row.shares[at] = self.shares[said.among_fixed()];
+            vetoes |= u8::from(said.is_veto()) << at;
+            open |= cell.is_open() << at;
+            cells[at] = cell;
         }
         card.veto(vetoes);
-        if open == 0 {
-            return;
-        }
-        for channel in Channel::ALL.into_iter().filter(|c| open >> c.index() & 1 == 1) {
+        for channel in each(open) {
             let reads = Reads { message: &slots.message, channel: &slots.channels[channel.index()] };
-            let made = match left[channel.index()] {
-                Cell::Formula(at) => formulas::made(at, &self.formulas[at as usize], reads),
+            let made = match cells[channel.index()].holds() {
+                Holds::Formula(at) => formulas::made(at, &self.formulas[at as usize], reads),
                 _ => None,
             };
             match made {
@@ -317,15 +316,25 @@ impl Program {
 
     /// The same by the interpreter alone: the oracle that the tables are held against.
     pub fn interpret(&self, message: &MessageView<'_>, channels: &PerChannel<ChannelView>) -> Scorecard {
-        let mut owned = Owned { message, channels, made: None };
         let mut card = Scorecard::new();
+        self.interpret_on(&mut card, message, channels);
+        card
+    }
+
+    /// The same on an empty card, where it stays.
+    pub fn interpret_on(
+        &self,
+        card: &mut Scorecard,
+        message: &MessageView<'_>,
+        channels: &PerChannel<ChannelView>,
+    ) {
+        let mut owned = Owned { message, channels, made: None };
         for criterion in &self.criteria {
-            card.push([Said::NOTHING; 4], 0);
+            card.begin();
             for channel in Channel::ALL {
-                opined(&mut card, channel, owned.ask(criterion, channel));
+                opined(card, channel, owned.ask(criterion, channel));
             }
         }
-        card
     }
 
     /// What a criterion, by its place, said of a channel.
@@ -335,7 +344,7 @@ impl Program {
         criterion: usize,
         channel: Channel,
     ) -> Result<Cow<'s, Verdict>, &'s ScriptFailure> {
-        match card.row(criterion)[channel.index()].place() {
+        match card.row(criterion).said[channel.index()].place() {
             Ok(at) => Ok(Cow::Borrowed(&self.verdicts[at])),
             Err(at) => match card.made(at) {
                 Made::Opinion(opinion) => opinion.as_ref().map(Cow::Borrowed),
@@ -354,7 +363,7 @@ impl Program {
         channel: Channel,
     ) -> Option<Cow<'s, str>> {
         let said = |reason: &'s str| (!reason.is_empty()).then_some(Cow::Borrowed(reason));
-        match card.row(criterion)[channel.index()].place() {
+        match card.row(criterion).said[channel.index()].place() {
             Ok(at) => said(&self.verdicts[at].reason),
             Err(at) => match card.made(at) {
                 Made::Opinion(opinion) => said(&opinion.as_ref().ok()?.reason),
@@ -364,34 +373,6 @@ impl Program {
                 }
             },
         }
-    }
-
-    /// What a criterion gives a channel, before weighting: -1 to 1; 0 for neutral, a veto or a failure.
-    #[inline]
-    pub fn share(&self, card: &Scorecard, criterion: usize, channel: Channel) -> f64 {
-        self.share_of(card, card.row(criterion)[channel.index()])
-    }
-
-    #[inline]
-    fn share_of(&self, card: &Scorecard, said: Said) -> f64 {
-        match said.place() {
-            Ok(at) => self.shares[at],
-            Err(at) => match card.made(at) {
-                Made::Opinion(opinion) => opinion.as_ref().map_or(0.0, Verdict::share),
-                Made::Formula { share, .. } => *share,
-            },
-        }
-    }
-
-    /// Each channel's points under these weights, which are in criterion order. Not rounded.
-    pub fn points(&self, card: &Scorecard, weights: &[f64]) -> PerChannel<f64> {
-        let mut sums = [0.0; 4];
-        for (row, weight) in card.rows().zip(weights) {
-            for (sum, said) in sums.iter_mut().zip(row) {
-                *sum += self.share_of(card, *said) * weight;
-            }
-        }
-        PerChannel::from_fn(|channel| sums[channel.index()])
     }
 }
 

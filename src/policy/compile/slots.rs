@@ -66,13 +66,30 @@ pub const MESSAGE_DIGITS: usize = 10;
 /// Digits of a channel.
 pub const CHANNEL_DIGITS: usize = 9;
 
+/// Those of one object, the first of them; what is left over is 0.
+pub type Digits = [u8; DIGITS_MAX];
+pub const DIGITS_MAX: usize = 16;
+
+/// Put together before it is stored: stored one by one and then read as a whole, they would be waited for.
+#[inline]
+fn digits<const N: usize>(each: [u8; N]) -> Digits {
+    let half = |from: usize| {
+        let part = each.iter().skip(from).take(8).rev();
+        part.fold(0_u64, |all, digit| all << 8 | u64::from(*digit)).to_le_bytes()
+    };
+    let mut digits = [0; DIGITS_MAX];
+    digits[..8].copy_from_slice(&half(0));
+    digits[8..].copy_from_slice(&half(8));
+    digits
+}
+
 /// Values that a digit of the message takes.
 pub const MESSAGE_ARITIES: [u8; MESSAGE_DIGITS] = [7, 4, 4, 2, 2, 2, 2, 2, 2, 2];
 
 /// The message as numbers; texts stay where they are.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageSlots<'m> {
-    pub digits: [u8; MESSAGE_DIGITS],
+    pub digits: Digits,
     pub integers: [i64; 8],
     /// Empty where it is missing, which its digit tells.
     pub texts: [&'m str; 2],
@@ -82,7 +99,7 @@ pub struct MessageSlots<'m> {
 /// One channel as numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelSlots {
-    pub digits: [u8; CHANNEL_DIGITS],
+    pub digits: Digits,
     pub integers: [i64; 4],
     pub floats: [f64; 4],
 }
@@ -116,7 +133,7 @@ impl<'m> MessageSlots<'m> {
             return None;
         }
         Some(Self {
-            digits: [
+            digits: digits::<MESSAGE_DIGITS>([
                 message.kind.map_or(6, |kind| kind as u8),
                 message.priority as u8,
                 message.origin as u8,
@@ -127,7 +144,7 @@ impl<'m> MessageSlots<'m> {
                 u8::from(template.is_none()),
                 u8::from(message.minutes_to_event.is_none()),
                 u8::from(message.send_within.is_none()),
-            ],
+            ]),
             integers: [
                 message.length,
                 message.segments,
@@ -147,7 +164,7 @@ impl<'m> MessageSlots<'m> {
 impl ChannelSlots {
     pub fn of(channel: &ChannelView) -> Self {
         Self {
-            digits: [
+            digits: digits::<CHANNEL_DIGITS>([
                 u8::from(channel.preferred),
                 u8::from(channel.disabled),
                 u8::from(channel.available),
@@ -157,7 +174,7 @@ impl ChannelSlots {
                 u8::from(channel.takes_attachments),
                 u8::from(channel.max_length.is_none()),
                 u8::from(channel.history.known),
-            ],
+            ]),
             integers: [
                 channel.delivery_seconds,
                 channel.max_length.unwrap_or(0),
@@ -175,12 +192,8 @@ impl<'m> Slots<'m> {
         reads_tags: bool,
         channels: &PerChannel<ChannelView>,
     ) -> Option<Self> {
-        let of = ChannelSlots::of;
-        let PerChannel { sms, email, whatsapp, telegram } = channels;
-        Some(Self {
-            message: MessageSlots::of(message, reads_tags)?,
-            channels: [of(sms), of(email), of(whatsapp), of(telegram)],
-        })
+        let channels = channels.as_array().each_ref().map(ChannelSlots::of);
+        Some(Self { message: MessageSlots::of(message, reads_tags)?, channels })
     }
 }
 

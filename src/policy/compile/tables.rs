@@ -8,6 +8,7 @@ use super::{
     graph::{Graph, Leaf, Node, NodeId},
     slots::Scope,
 };
+use crate::{domain::channel::Channel, policy::scorecard::Said};
 
 /// Rows of one table.
 const ROWS_MAX: usize = 1_024;
@@ -26,14 +27,51 @@ pub struct Digit {
     pub stride: u16,
 }
 
-/// What a cell holds, for as long as it is laid out.
+/// What a cell holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cell {
-    /// A verdict by its place among the program's.
-    Verdict(u32),
+pub enum Holds {
+    /// One of the program's verdicts.
+    Verdict(Said),
     /// A formula by its place among the program's.
     Formula(u32),
     Interpret,
+}
+
+/// The same in one number, so that cells of all kinds are taken in alike: which kind comes next cannot be foreseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell(u32);
+
+impl Cell {
+    const OPEN: u32 = 1 << 31;
+    const INTERPRET: Self = Self(u32::MAX);
+
+    pub fn of(holds: Holds) -> Self {
+        match holds {
+            Holds::Verdict(said) => Self(said.bits()),
+            Holds::Formula(at) => Self(Self::OPEN | at),
+            Holds::Interpret => Self::INTERPRET,
+        }
+    }
+
+    pub fn holds(self) -> Holds {
+        match self {
+            Self::INTERPRET => Holds::Interpret,
+            Self(bits) if bits & Self::OPEN != 0 => Holds::Formula(bits & !Self::OPEN),
+            Self(bits) => Holds::Verdict(Said::of_bits(bits)),
+        }
+    }
+
+    /// 1: it says nothing by itself.
+    #[inline]
+    pub fn is_open(self) -> u8 {
+        (self.0 >> 31) as u8
+    }
+
+    /// The verdict that it holds; that nothing is said where it is open.
+    #[inline]
+    pub fn said(self) -> Said {
+        Said::of_bits(self.0 & (self.0 >> 31).wrapping_sub(1))
+    }
 }
 
 /// A graph over answers.
@@ -53,31 +91,54 @@ pub enum Step {
 /// Answers about one object; a program that asks more leaves the criterion that does to the interpreter.
 pub const ANSWERS_MAX: usize = 64;
 
-/// The answers to all tests of a program on one message and one channel: those about the message, then those about the
-/// channel, so that a digit is found without a question.
+/// Room for the answers about the message, then for those about each channel; what is over makes it a power of two.
+const ROOM: usize = 8 * ANSWERS_MAX;
+
+/// The answers to all tests of a program on one message.
+pub struct Answers([u8; ROOM]);
+
+/// The same as one channel's tables see them: a digit is found without a question.
 #[derive(Clone, Copy)]
-pub struct Answers(pub [u8; 2 * ANSWERS_MAX]);
+pub struct Seen<'a> {
+    answers: &'a Answers,
+    channel: usize,
+}
 
 impl Answers {
+    pub fn new() -> Self {
+        Self([0; ROOM])
+    }
+
+    /// Those about the message.
     #[inline]
-    fn place(at: AnswerAt) -> usize {
+    pub fn message(&mut self) -> &mut [u8] {
+        &mut self.0[..ANSWERS_MAX]
+    }
+
+    /// Those about a channel, by its place.
+    #[inline]
+    pub fn channel(&mut self, channel: usize) -> &mut [u8] {
+        &mut self.0[(1 + channel % 4) * ANSWERS_MAX..][..ANSWERS_MAX]
+    }
+
+    /// As a channel's tables see them, by its place.
+    #[inline]
+    pub fn seen(&self, channel: usize) -> Seen<'_> {
+        Seen { answers: self, channel: (1 + channel) * ANSWERS_MAX }
+    }
+}
+
+impl Seen<'_> {
+    #[inline]
+    pub fn get(self, at: AnswerAt) -> u8 {
         // In bounds, whatever it says: what has no place has no digit.
-        (usize::from(at.at) + at.scope as usize * ANSWERS_MAX) % (2 * ANSWERS_MAX)
-    }
-
-    #[inline]
-    pub fn get(&self, at: AnswerAt) -> u8 {
-        self.0[Self::place(at)]
-    }
-
-    #[inline]
-    pub fn set(&mut self, at: AnswerAt, answer: u8) {
-        self.0[Self::place(at)] = answer;
+        let row = if at.scope == Scope::Channel { self.channel } else { 0 };
+        self.answers.0[(row + usize::from(at.at)) % ROOM]
     }
 
     /// The number of a row.
     #[inline]
-    pub fn row(&self, digits: &[Digit]) -> usize {
+    pub fn row(self, digits: &[Digit]) -> usize {
         digits.iter().map(|d| usize::from(self.get(d.answer)) * usize::from(d.stride)).sum()
     }
 }
@@ -148,7 +209,7 @@ impl Lookup {
         while let Some(id) = open.pop() {
             let place = places[&id] as usize;
             if nodes.len() < places.len() {
-                nodes.resize(places.len(), Step::End(Cell::Interpret));
+                nodes.resize(places.len(), Step::End(Cell::INTERPRET));
             }
             nodes[place] = match graph.node(id) {
                 Node::Leaf(leaf) => Step::End(cell(graph.leaf_at(*leaf))),
@@ -170,7 +231,7 @@ impl Lookup {
     }
 
     #[inline]
-    pub fn find(&self, answers: &Answers) -> Cell {
+    pub fn find(&self, answers: Seen<'_>) -> Cell {
         match self {
             Lookup::Always(cell) => *cell,
             Lookup::Table { digits, cells } => cells[answers.row(digits)],
@@ -185,4 +246,14 @@ impl Lookup {
             }
         }
     }
+}
+
+/// The channels of a set with a bit for each, without a look at those that are not in it.
+#[inline]
+pub fn each(mut channels: u8) -> impl Iterator<Item = Channel> {
+    std::iter::from_fn(move || {
+        let channel = *Channel::ALL.get(channels.trailing_zeros() as usize)?;
+        channels &= channels - 1;
+        Some(channel)
+    })
 }

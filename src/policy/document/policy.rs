@@ -118,7 +118,7 @@ impl<'a> Pick<'a> {
     ) -> Option<PerChannel<T>> {
         // Each is made, so that every missing key is told.
         let [sms, email, whatsapp, telegram] = Channel::ALL.map(|channel| make(self, channel));
-        Some(PerChannel { sms: sms?, email: email?, whatsapp: whatsapp?, telegram: telegram? })
+        Some(PerChannel::new([sms?, email?, whatsapp?, telegram?]))
     }
 
     fn policy(&mut self, criteria: &[CriterionName]) -> Option<TenantPolicy> {

@@ -189,10 +189,10 @@ impl Remarks<'_> {
     }
 
     fn money(&mut self, policy: &TenantPolicy) {
-        let sms = policy.channels.sms.cost;
+        let sms = policy.channels[Channel::Sms].cost;
         for priority in Priority::ALL {
             let limit = policy.budget.max_cost_per_message.get(*priority);
-            if limit.is_some_and(|limit| *limit < sms) && policy.channels.sms.enabled {
+            if limit.is_some_and(|limit| *limit < sms) && policy.channels[Channel::Sms].enabled {
                 let path = format!("budget.max_cost_per_message.{priority}");
                 let limit = limit.copied().unwrap_or(MicroEuros::ZERO);
                 let message =

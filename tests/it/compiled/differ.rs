@@ -7,6 +7,7 @@ use channel_orchestrator::{
     policy::{
         compile::{Program, Way},
         criterion::Criterion,
+        scorecard::Scorecard,
         view::{ChannelView, MessageView},
     },
 };
@@ -30,12 +31,12 @@ pub fn difference(
     channels: &PerChannel<ChannelView>,
 ) -> Option<String> {
     let (fast, slow) = (program.score(message, channels), program.interpret(message, channels));
+    let share = |card: &Scorecard, at, channel| card.shares(channel).nth(at).map(f64::to_bits);
     for at in 0..program.criteria().len() {
         for channel in Channel::ALL {
             let (compiled, interpreted) =
                 (program.said(&fast, at, channel), program.said(&slow, at, channel));
-            let shares =
-                (program.share(&fast, at, channel).to_bits(), program.share(&slow, at, channel).to_bits());
+            let shares = (share(&fast, at, channel), share(&slow, at, channel));
             if compiled != interpreted || shares.0 != shares.1 {
                 let file = program.criteria()[at].file();
                 return Some(format!(

@@ -44,18 +44,20 @@ const OVERRIDES: &[Override] = &[
     ("[weights]\ncost = 21", |p| *p.weights.get_mut("cost").unwrap() = 21.0),
     ("quiet_hours.channels = []", |p| p.quiet_hours.channels = ChannelSet::default()),
     ("quiet_hours.legal = \"fr\"", |p| p.quiet_hours.french_legal_window = true),
-    ("channels.sms.enabled = false", |p| p.channels.sms.enabled = false),
-    ("channels.sms.from = \"+33612345678\"", |p| p.channels.sms.from = Some("+33612345678".into())),
-    ("channels.email.max_length = 9000", |p| p.channels.email.max_length = Some(9000)),
+    ("channels.sms.enabled = false", |p| p.channels[Channel::Sms].enabled = false),
+    ("channels.sms.from = \"+33612345678\"", |p| p.channels[Channel::Sms].from = Some("+33612345678".into())),
+    ("channels.email.max_length = 9000", |p| p.channels[Channel::Email].max_length = Some(9000)),
     ("channels.email.delivery_seconds = { urgent = 20 }", |p| {
-        p.channels.email.delivery_seconds.insert(Priority::Urgent, 20);
+        p.channels[Channel::Email].delivery_seconds.insert(Priority::Urgent, 20);
     }),
     ("channels.email.delivery_seconds = 20", |p| {
-        p.channels.email.delivery_seconds.values_mut().for_each(|seconds| *seconds = 20);
+        p.channels[Channel::Email].delivery_seconds.values_mut().for_each(|seconds| *seconds = 20);
     }),
     ("fallback.max_fallbacks = 0", |p| p.fallback.max_fallbacks = 0),
-    ("[retry.sms]\nmax_retries = 5", |p| p.retry.sms.delays_seconds = vec![60, 300, 900, 900, 900]),
-    ("[retry.sms]\nfallback_after_retries = \"none\"", |p| p.retry.sms.fallback_after_retries = None),
+    ("[retry.sms]\nmax_retries = 5", |p| p.retry[Channel::Sms].delays_seconds = vec![60, 300, 900, 900, 900]),
+    ("[retry.sms]\nfallback_after_retries = \"none\"", |p| {
+        p.retry[Channel::Sms].fallback_after_retries = None
+    }),
     ("[retry]\nmax_retries = 1", |p| {
         for channel in Channel::ALL {
             p.retry[channel].delays_seconds = vec![60];
@@ -69,7 +71,7 @@ const OVERRIDES: &[Override] = &[
         p.budget.max_cost_per_message.values_mut().for_each(|limit| *limit = MicroEuros(50_000));
     }),
     ("budget.daily = 12.5", |p| p.budget.daily = Some(MicroEuros(12_500_000))),
-    ("budget.channels.sms = 3", |p| p.budget.channels_daily.sms = Some(MicroEuros(3_000_000))),
+    ("budget.channels.sms = 3", |p| p.budget.channels_daily[Channel::Sms] = Some(MicroEuros(3_000_000))),
     ("consent.opt_in = \"recorded\"", |p| p.consent.opt_in_recorded = true),
     ("retention.content_days = 30", |p| p.retention.content_days = 30),
     ("learning.explore = 0.02", |p| p.learning.explore = 0.02),

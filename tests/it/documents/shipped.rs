@@ -46,7 +46,7 @@ fn the_shipped_values_are_the_briefs() {
         assert_eq!((terms.rich_media, terms.attachments, terms.interactive), (rich, rich, rich), "{channel}");
         assert_eq!((terms.tracking, terms.opt_in), (true, opt_in), "{channel}");
     }
-    let email = &p.channels.email.delivery_seconds;
+    let email = &p.channels[Channel::Email].delivery_seconds;
     assert_eq!(
         [Priority::Urgent, Priority::High, Priority::Low].map(|p| email.get(p).copied()),
         [Some(300), Some(60), Some(120)]
@@ -65,8 +65,8 @@ fn the_shipped_values_are_the_briefs() {
     ];
     assert_eq!(weights, expected);
     assert_eq!(p.quiet_hours.action, QuietAction::Hold);
-    assert_eq!(p.retry.sms.delays_seconds, [60, 300, 900]);
-    assert_eq!(p.retry.sms.fallback_after_retries, Some(Channel::Email));
+    assert_eq!(p.retry[Channel::Sms].delays_seconds, [60, 300, 900]);
+    assert_eq!(p.retry[Channel::Sms].fallback_after_retries, Some(Channel::Email));
     assert_eq!(p.fallback.max_fallbacks, 2);
     assert_eq!(p.budget.max_cost_per_message.get(Priority::Urgent), Some(&MicroEuros(300_000)));
     assert_eq!(p.budget.max_cost_per_message.get(Priority::Normal), Some(&MicroEuros(100_000)));

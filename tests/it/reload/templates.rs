@@ -2,6 +2,7 @@
 
 use channel_orchestrator::{
     bundles::status::{BundleSource, CandidateState},
+    domain::channel::Channel,
     policy::template::{Need, Words},
     request::{self, Purpose},
 };
@@ -24,7 +25,7 @@ fn said(fixture: &Fixture, tenant: &str) -> Option<String> {
     });
     let asked = request::parse_value(request, Purpose::Explain).unwrap();
     let words = Words::of(&fixture.bundle(tenant), &asked.request, Need::Send).ok()?;
-    Some(words.rendering?.forms.sms?.body)
+    Some(words.rendering?.forms[Channel::Sms].clone()?.body)
 }
 
 async fn until_said(fixture: &Fixture, tenant: &str, expected: &str) {

@@ -84,10 +84,11 @@ async fn refused(
 
 /// Whether the decision is told of it too.
 async fn decided(store: &SqlStore, of: &TenantId, sender: Option<&str>) -> Option<String> {
-    let addresses = PerChannel { sms: Some(Address::Phone(ADDRESS.into())), ..PerChannel::default() };
+    let addresses = PerChannel::only(Channel::Sms, Some(Address::Phone(ADDRESS.into())));
     let senders = PerChannel::from_fn(|_| sender.map(str::to_owned));
     let day = at(0).date_naive();
-    store.known_facts(of, &addresses, &senders, Origin::Api, day).await.unwrap().suppressed.sms
+    store.known_facts(of, &addresses, &senders, Origin::Api, day).await.unwrap().suppressed[Channel::Sms]
+        .clone()
 }
 
 async fn a_stop_holds_for_the_sender_whoever_uses_it(base: &Base) {
@@ -217,12 +218,12 @@ async fn replies_are_engagement_and_stops_are_not(base: &Base) {
 async fn the_window_and_the_opt_in_follow_what_is_written(base: &Base) {
     let store = base.open().await;
     let address = Address::Phone(ADDRESS.into());
-    let addresses = PerChannel { whatsapp: Some(address.clone()), ..PerChannel::default() };
+    let addresses = PerChannel::only(Channel::WhatsApp, Some(address.clone()));
     let window = async |of: &TenantId, sender: Option<&str>, now| {
         store.in_service_window(of, Channel::WhatsApp, &address, sender, now).await.unwrap()
     };
     assert!(!window(&tenant(), Some(SENDER), at(0)).await);
-    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap().whatsapp, None);
+    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap()[Channel::WhatsApp], None);
     let hello = InboundMessage {
         channel: Channel::WhatsApp,
         from: "33612345678".into(),
@@ -234,17 +235,17 @@ async fn the_window_and_the_opt_in_follow_what_is_written(base: &Base) {
     assert!(!window(&tenant(), Some("+33799999999"), at(5)).await, "another number of ours");
     assert!(!window(&neighbour(), Some(SENDER), at(5)).await);
     assert!(!window(&tenant(), Some(SENDER), at(86_400)).await, "24 hours are over");
-    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap().whatsapp, Some(true));
-    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap().whatsapp, None);
+    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap()[Channel::WhatsApp], Some(true));
+    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap()[Channel::WhatsApp], None);
     let stop =
         InboundMessage { provider_message_id: "in2".into(), text: "STOP".into(), at: None, ..hello.clone() };
     hear(&store, &stop, at(10)).await;
-    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap().whatsapp, None);
+    assert_eq!(store.opt_ins(&tenant(), &addresses).await.unwrap()[Channel::WhatsApp], None);
     let agreed = "signed on the site";
     store.record_opt_in(&neighbour(), Channel::WhatsApp, &address, agreed, at(11)).await.unwrap();
-    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap().whatsapp, Some(true));
+    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap()[Channel::WhatsApp], Some(true));
     store.withdraw_opt_in(&neighbour(), Channel::WhatsApp, &address, at(12)).await.unwrap();
-    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap().whatsapp, None);
+    assert_eq!(store.opt_ins(&neighbour(), &addresses).await.unwrap()[Channel::WhatsApp], None);
     store.close().await;
 }
 

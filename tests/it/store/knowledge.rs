@@ -68,9 +68,9 @@ async fn decisions_are_told_of_suppressions(base: &Base) {
     store.close().await;
     let store = base.open().await;
     let mut addresses: PerChannel<Option<Address>> = PerChannel::default();
-    addresses.sms = Some(Address::Phone("+33612345678".into()));
-    addresses.whatsapp = addresses.sms.clone();
-    addresses.email = Some(Address::Email("zoe@example.fr".into()));
+    addresses[Channel::Sms] = Some(Address::Phone("+33612345678".into()));
+    addresses[Channel::WhatsApp] = addresses[Channel::Sms].clone();
+    addresses[Channel::Email] = Some(Address::Email("zoe@example.fr".into()));
     let known = async |sender: &str, tenant: &TenantId| {
         let senders = PerChannel::from_fn(|_| Some(sender.to_owned()));
         store
@@ -80,8 +80,12 @@ async fn decisions_are_told_of_suppressions(base: &Base) {
             .suppressed
     };
     let ours = known("AGENCE", &tenant()).await;
-    assert_eq!(ours.sms.as_deref(), Some("STOP on 14 November"));
-    assert!(ours.email.is_some() && ours.whatsapp.is_none() && ours.telegram.is_none());
+    assert_eq!(ours[Channel::Sms].as_deref(), Some("STOP on 14 November"));
+    assert!(
+        ours[Channel::Email].is_some()
+            && ours[Channel::WhatsApp].is_none()
+            && ours[Channel::Telegram].is_none()
+    );
     let theirs = known("OTHER", &TenantId::parse("neighbour").unwrap()).await;
     assert_eq!(theirs, PerChannel::default());
     store.close().await;

@@ -44,9 +44,9 @@ fn key(n: usize) -> SuppressionKey {
 /// Everything that a decision reads of each of these people, at `seconds`.
 async fn facts(store: &SqlStore, people: usize, seconds: i64) -> Vec<String> {
     let (now, mut all) = (at(seconds), Vec::new());
-    let senders = PerChannel { sms: Some("AGENCE".to_owned()), ..PerChannel::default() };
+    let senders = PerChannel::only(Channel::Sms, Some("AGENCE".to_owned()));
     for n in 0..people {
-        let addresses = PerChannel { sms: Some(phone(n)), ..PerChannel::default() };
+        let addresses = PerChannel::only(Channel::Sms, Some(phone(n)));
         for origin in [Origin::Api, Origin::Public] {
             let day = now.date_naive();
             all.push(format!(
@@ -71,10 +71,10 @@ async fn facts(store: &SqlStore, people: usize, seconds: i64) -> Vec<String> {
 /// What is answered at once, out of memory, is what each question is answered by itself. How often it was at all.
 async fn at_once(store: &SqlStore, people: usize, seconds: i64) -> usize {
     let (now, tenant, mut answered) = (at(seconds), tenant(), 0);
-    let senders = PerChannel { sms: Some("AGENCE".to_owned()), ..PerChannel::default() };
+    let senders = PerChannel::only(Channel::Sms, Some("AGENCE".to_owned()));
     for (n, origin) in (0..people).flat_map(|n| [(n, Origin::Api), (n, Origin::Public)]) {
         let (recipient, kind) = (person(n), Some(MessageKind::Marketing));
-        let addresses = PerChannel { sms: Some(phone(n)), ..PerChannel::default() };
+        let addresses = PerChannel::only(Channel::Sms, Some(phone(n)));
         for sender in [None, Some(OURS)] {
             let asked = Asking {
                 tenant: &tenant,
@@ -86,7 +86,7 @@ async fn at_once(store: &SqlStore, people: usize, seconds: i64) -> usize {
                 day: now.date_naive(),
                 sent_lately: true,
                 opt_ins: true,
-                windows: PerChannel { sms: Some(sender), ..PerChannel::default() },
+                windows: PerChannel::only(Channel::Sms, Some(sender)),
                 goes_at: now,
             };
             let Some(told) = store.remembered(&asked) else { continue };
@@ -98,12 +98,12 @@ async fn at_once(store: &SqlStore, people: usize, seconds: i64) -> usize {
                 history: store.history(&tenant, &recipient, now).await.unwrap(),
                 sent_lately: store.sent_lately(&tenant, &recipient, kind, now).await.unwrap(),
                 opted_in: store.opt_ins(&tenant, &addresses).await.unwrap(),
-                in_service_window: PerChannel {
-                    sms: Some(
+                in_service_window: PerChannel::only(
+                    Channel::Sms,
+                    Some(
                         store.in_service_window(&tenant, Channel::Sms, &phone(n), sender, now).await.unwrap(),
                     ),
-                    ..PerChannel::default()
-                },
+                ),
             };
             assert_eq!(told, apart, "{n} {origin:?} {sender:?}");
             answered += 1;
@@ -319,20 +319,20 @@ async fn nobody_who_asks_after_an_acknowledgement_is_told_what_was_before() {
                 let handed_off = received.load(Ordering::SeqCst);
                 // The newest refusal, which is the likeliest to be missed, and the one that comes next.
                 let newest = refusals.saturating_sub(1 + asked % 2);
-                let addresses = |n| PerChannel { sms: Some(number(n)), ..PerChannel::default() };
+                let addresses = |n| PerChannel::only(Channel::Sms, Some(number(n)));
                 let (senders, day) = (PerChannel::default(), at(0).date_naive());
                 let found = store
                     .known_facts(&tenant(), &addresses(newest), &senders, Origin::Api, day)
                     .await
                     .unwrap();
                 assert!(
-                    refusals == 0 || found.suppressed.sms.is_some(),
+                    refusals == 0 || found.suppressed[Channel::Sms].is_some(),
                     "reader {reader}: {newest} of {refusals}"
                 );
                 assert!(found.spend.today.0 >= money, "{} after {money}", found.spend.today);
                 let who = RecipientId::parse("p-1").unwrap();
                 let history = store.history(&tenant(), &who, at(10)).await.unwrap();
-                let known = history.sms.map_or(0, |known| known.received as usize);
+                let known = history[Channel::Sms].map_or(0, |known| known.received as usize);
                 assert!(known >= handed_off, "{known} after {handed_off}");
                 let lately = store.sent_lately(&tenant(), &who, None, at(10)).await.unwrap();
                 assert!(lately.day as usize >= handed_off);

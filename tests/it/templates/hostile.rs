@@ -163,7 +163,7 @@ fn a_link_leads_somewhere_or_is_refused() {
         words(&bundle, json!({}), json!({ "templateId": "T", "data": data }), Need::Send)
     };
     for url in ["https://example.com/?a=1&b=\"2\"", "mailto:a@example.com", "TEL:+33612345678"] {
-        let html = ask(url).unwrap().rendering.unwrap().forms.email.unwrap().html.unwrap();
+        let html = ask(url).unwrap().rendering.unwrap().forms[Channel::Email].clone().unwrap().html.unwrap();
         assert_eq!(skeleton(&html), ["p", "/p", "a href", "/a"], "{html}");
     }
     for url in
@@ -228,7 +228,7 @@ fn html_that_is_let_through_holds_any_value() {
         let made = |a: &str, b: &str| {
             let content = json!({ "templateId": id, "data": { "a": a, "b": b } });
             let words = words(&bundle, json!({}), content, Need::Send).unwrap();
-            words.rendering.unwrap().forms.email.unwrap().html.unwrap()
+            words.rendering.unwrap().forms[Channel::Email].clone().unwrap().html.unwrap()
         };
         let honest = made("Marie", "https://example.com/a");
         for polyglot in POLYGLOTS {

@@ -21,7 +21,7 @@ use super::{with_template, words};
 use crate::support::bundle;
 
 fn sms(words: &Words) -> &str {
-    &words.rendering.as_ref().unwrap().forms.sms.as_ref().unwrap().body
+    &words.rendering.as_ref().unwrap().forms[Channel::Sms].as_ref().unwrap().body
 }
 
 #[track_caller]
@@ -134,7 +134,7 @@ fn days_hours_and_amounts_are_said_in_the_reader_s_language_and_zone() {
     assert_eq!(said(json!({ "locale": "en" })), "Friday 1 August 8:05, 1 August 2025, €1,234.50, 1,234.5");
     assert!(said(json!({ "locale": "pt" })).ends_with("AB... A-b"));
     let words = words(&bundle, json!({}), content, Need::Send).unwrap();
-    let telegram = words.rendering.unwrap().forms.telegram.unwrap().body;
+    let telegram = words.rendering.unwrap().forms[Channel::Telegram].clone().unwrap().body;
     assert_eq!(telegram, "1\u{a0}234,50\u{a0}€ 1\u{a0}234,5 vendredi 1er août");
 }
 
