@@ -29,7 +29,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    const fn unknown(channel: Channel) -> Self {
+    /// What is not ranked yet.
+    pub(super) const fn unknown(channel: Channel) -> Self {
         let (held_until, cost) = (None, MicroEuros(0));
         Self { channel, eligible: false, score: 0.0, confidence: 0.0, held_until, cost, delivery_seconds: 0 }
     }
@@ -107,21 +108,16 @@ impl<'a> Choice<'a> {
     /// The criteria that gave a channel points or took some, by their places. Which they are cannot be foreseen: it is
     /// told of many in one go, and only those are looked at.
     fn counted(&self, channel: Channel) -> impl Iterator<Item = usize> {
-        const AT_ONCE: usize = u64::BITS as usize;
-        let (mut counted, mut from) = (0_u64, 0);
+        let (mut counted, mut from, mut looked_at) = (0, 0, 0);
         std::iter::from_fn(move || {
             while counted == 0 {
-                if from >= self.weights.len() {
+                from += looked_at;
+                (counted, looked_at) = self.card.counted(channel, self.weights, from, ranking::counts);
+                if looked_at == 0 {
                     return None;
                 }
-                let weighted =
-                    self.card.shares(channel).zip(self.weights).skip(from).take(AT_ONCE).enumerate();
-                counted = weighted.fold(0, |all, (at, (share, weight))| {
-                    all | u64::from(ranking::counts(share * weight)) << at
-                });
-                from += AT_ONCE;
             }
-            let at = from - AT_ONCE + counted.trailing_zeros() as usize;
+            let at = from + counted.trailing_zeros() as usize;
             counted &= counted - 1;
             Some(at)
         })

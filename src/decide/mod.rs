@@ -69,7 +69,7 @@ fn choose_by<'a>(
     let situation = Situation::of(bundle, input);
     let mut choice = Choice::open(bundle, input, &situation);
     score(bundle, &mut choice.card, &situation.message, &situation.channels);
-    choice.ranking = ranking::rank(bundle, input, &situation, &choice.card, choice.weights);
+    ranking::rank_in(&mut choice.ranking, bundle, input, &situation, &choice.card, choice.weights);
     choice.settle(input);
     choice
 }

@@ -33,8 +33,22 @@ pub fn rank(
     card: &Scorecard,
     weights: &[f64],
 ) -> [Standing; 4] {
+    let mut ranking = Channel::ALL.map(Standing::unknown);
+    rank_in(&mut ranking, bundle, input, situation, card, weights);
+    ranking
+}
+
+/// The same, written where it stays.
+pub fn rank_in(
+    ranking: &mut [Standing; 4],
+    bundle: &Bundle,
+    input: &DecisionInput<'_>,
+    situation: &Situation<'_>,
+    card: &Scorecard,
+    weights: &[f64],
+) {
     let found: PerChannel<Closed> = gates::check(bundle.policy(), input, situation);
-    order(bundle, input, situation, card, weights, &found)
+    order(ranking, bundle, input, situation, card, weights, &found);
 }
 
 /// The same as a whole decision, each channel with what was found and said of it.
@@ -46,7 +60,8 @@ pub fn explain(
     weights: &[f64],
 ) -> Decision {
     let mut found = gates::told(bundle.policy(), input, situation);
-    let ranking = order(bundle, input, situation, card, weights, &found);
+    let mut ranking = Channel::ALL.map(Standing::unknown);
+    order(&mut ranking, bundle, input, situation, card, weights, &found);
     let channels = ranking.map(|standing| {
         let criteria = contributions(bundle, card, weights, standing.channel);
         told(standing, criteria, std::mem::take(&mut found[standing.channel]))
@@ -70,13 +85,14 @@ pub fn explain(
 }
 
 fn order<F: Findings>(
+    ranking: &mut [Standing; 4],
     bundle: &Bundle,
     input: &DecisionInput<'_>,
     situation: &Situation<'_>,
     card: &Scorecard,
     weights: &[f64],
     found: &PerChannel<F>,
-) -> [Standing; 4] {
+) {
     let policy = bundle.policy();
     let points = card.points(weights);
     let costs = PerChannel::from_fn(|channel| views::cost(policy, input, channel));
@@ -95,15 +111,17 @@ fn order<F: Findings>(
         cost: costs[channel],
     });
     // They are put in order first, and said what there is to say where they then stay.
-    in_order(&keys).map(|channel| Standing {
-        channel,
-        eligible: eligible[channel],
-        score: scores[channel],
-        confidence: unless(card.vetoed(channel), confidence(policy.scoring, scores[channel])),
-        held_until: found[channel].held_until().filter(|_| eligible[channel]),
-        cost: costs[channel],
-        delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
-    })
+    for (standing, channel) in ranking.iter_mut().zip(in_order(&keys)) {
+        *standing = Standing {
+            channel,
+            eligible: eligible[channel],
+            score: scores[channel],
+            confidence: unless(card.vetoed(channel), confidence(policy.scoring, scores[channel])),
+            held_until: found[channel].held_until().filter(|_| eligible[channel]),
+            cost: costs[channel],
+            delivery_seconds: views::delivery_seconds(policy, channel, situation.priority),
+        };
+    }
 }
 
 /// What ranks a channel: the smaller group first, then more points, then what costs less.

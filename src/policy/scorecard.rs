@@ -158,9 +158,10 @@ impl Scorecard {
         self.made.push(made);
     }
 
+    /// All of them in turn: those that are in place, and those that found no room.
     #[inline]
-    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.first[..self.count.min(INLINE)].iter().chain(&self.more)
+    fn parts(&self) -> [&[Row]; 2] {
+        [&self.first[..self.count.min(INLINE)], &self.more]
     }
 
     #[inline]
@@ -188,9 +189,12 @@ impl Scorecard {
     #[inline]
     pub fn points(&self, weights: &[f64]) -> PerChannel<f64> {
         let mut sums = [0.0; 4];
-        for (row, weight) in self.rows().zip(weights) {
-            for (sum, share) in sums.iter_mut().zip(&row.shares) {
-                *sum += share * weight;
+        let (first, rest) = weights.split_at(weights.len().min(INLINE));
+        for (rows, weights) in self.parts().into_iter().zip([first, rest]) {
+            for (row, weight) in rows.iter().zip(weights) {
+                for (sum, share) in sums.iter_mut().zip(&row.shares) {
+                    *sum += share * weight;
+                }
             }
         }
         PerChannel::new(sums)
@@ -199,6 +203,28 @@ impl Scorecard {
     /// What each criterion gives a channel, before weighting: -1 to 1; 0 for neutral, a veto or a failure.
     #[inline]
     pub fn shares(&self, channel: Channel) -> impl Iterator<Item = f64> {
-        self.rows().map(move |row| row.shares[channel.index()])
+        self.parts().into_iter().flatten().map(move |row| row.shares[channel.index()])
+    }
+
+    /// The criteria from `from` on that give a channel points or take some, a bit for each, and how many were looked
+    /// at: some of those that are left, as long as any is. `counts` says of points whether they are any.
+    #[inline]
+    pub fn counted(
+        &self,
+        channel: Channel,
+        weights: &[f64],
+        from: usize,
+        counts: impl Fn(f64) -> bool,
+    ) -> (u64, usize) {
+        let [first, more] = self.parts();
+        let rows = first.get(from..).filter(|rows| !rows.is_empty()).unwrap_or_else(|| {
+            let more = more.get(from.saturating_sub(INLINE)..).unwrap_or_default();
+            &more[..more.len().min(u64::BITS as usize)]
+        });
+        let weighted = rows.iter().zip(weights.get(from..).unwrap_or_default());
+        let bits = weighted.enumerate().fold(0, |bits, (at, (row, weight))| {
+            bits | u64::from(counts(row.shares[channel.index()] * weight)) << at
+        });
+        (bits, rows.len())
     }
 }

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::domain::channel::Channel;
 
+/// A bit for each.
+const ALL_CHANNELS: u8 = 0b1111;
+
 /// The tests of a program, beside the digits that every message has.
 #[derive(Clone, Debug, Default)]
 pub struct Tests {
@@ -144,13 +147,19 @@ impl Tests {
         for (at, channel) in slots.channels.iter().enumerate() {
             answers.channel(at)[..DIGITS_MAX].copy_from_slice(&channel.digits);
         }
+        // Whose it was asked for: what was not asked has not been answered no.
+        let mut asked = [ALL_CHANNELS; ANSWERS_MAX];
         for (place, ForChannel { test, channels, needs }) in self.channel.iter().enumerate() {
             let mut wanted = *channels;
             if let Some((answer, value)) = needs {
+                if answer.scope == Scope::Channel {
+                    wanted &= asked[usize::from(answer.at) % ANSWERS_MAX];
+                }
                 for at in 0..4 {
                     wanted &= !(u8::from(answers.seen(at).get(*answer) != *value) << at);
                 }
             }
+            asked[(CHANNEL_DIGITS + place) % ANSWERS_MAX] = wanted;
             for at in each(wanted).map(Channel::index) {
                 let reads = Reads { message: &slots.message, channel: &slots.channels[at] };
                 answers.channel(at)[CHANNEL_DIGITS + place] = test.answer(reads);
