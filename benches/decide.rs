@@ -152,15 +152,16 @@ fn timed(name: &str, stream: &[Asked], mut one: impl FnMut(&Asked)) -> (String, 
 }
 
 fn ours(bundle: &Bundle, asked: &Asked) {
-    let choice = decide::choose(bundle, &input(asked));
-    let named = choice.winner().into_iter().chain(choice.alternatives());
-    for standing in named {
-        choice.reasons(standing.channel).for_each(|reason| {
-            // The words, as whoever writes an answer takes them.
-            black_box(&*reason);
-        });
-    }
-    black_box(&choice);
+    decide::choose_for(bundle, &input(asked), |choice| {
+        let named = choice.winner().into_iter().chain(choice.alternatives());
+        for standing in named {
+            choice.reasons(standing.channel).for_each(|reason| {
+                // The words, as whoever writes an answer takes them.
+                black_box(&*reason);
+            });
+        }
+        black_box(choice);
+    });
 }
 
 fn main() {

@@ -42,9 +42,30 @@ impl Answers for Front {
     async fn answer(&self, door: Door, request: Request<Incoming>) -> Response<Content> {
         // What other ways keep while they wait is large, and is not to be carried about where nobody goes them.
         match request.uri().path() {
-            ONE if request.method() == Method::POST => one(&self.api, door, request).await,
-            MANY if request.method() == Method::POST => Box::pin(many(&self.api, door, request)).await,
-            _ => Box::pin(self.router.answer(door, request)).await,
+            ONE if request.method() == Method::POST => {}
+            MANY if request.method() == Method::POST => {
+                return Box::pin(many(&self.api, door, request)).await;
+            }
+            _ => return Box::pin(self.router.answer(door, request)).await,
+        }
+        // Here and not in a function of its own: the request would be moved once more.
+        let (api, (mut parts, body)) = (&self.api, request.into_parts());
+        let frame = Frame::open(api, &parts.method, &parts.headers, ONE.into(), ONE.into());
+        let answered = async {
+            let caller = admit(api, door, &parts).await?;
+            decisions::answer(api, &caller, &parts.headers, body).await
+        };
+        match frame::caught(answered).await {
+            Ok(Ok(text)) => {
+                let mut response = Response::new(Content::Whole(text.into()));
+                // The room that the request's headers had: nothing of theirs stays in it.
+                parts.headers.clear();
+                *response.headers_mut() = parts.headers;
+                decisions::describe(response.headers_mut());
+                frame.seal(api, StatusCode::OK, response.headers_mut());
+                response
+            }
+            Ok(Err(problem)) | Err(problem) => frame.close(api, problem.into_response()).map(Content::Other),
         }
     }
 }
@@ -53,28 +74,6 @@ impl Answers for Front {
 async fn admit(api: &Api, door: Door, parts: &Parts) -> Result<Caller, Problem> {
     frame::guard(api, door, &parts.headers, &parts.uri)?;
     auth::identify(api, DECIDE, door, &parts.headers).await
-}
-
-/// One decision.
-async fn one(api: &Arc<Api>, door: Door, request: Request<Incoming>) -> Response<Content> {
-    let (mut parts, body) = request.into_parts();
-    let frame = Frame::open(api, &parts.method, &parts.headers, ONE.into(), ONE.into());
-    let answered = async {
-        let caller = admit(api, door, &parts).await?;
-        decisions::answer(api, &caller, &parts.headers, body).await
-    };
-    match frame::caught(answered).await {
-        Ok(Ok(text)) => {
-            let mut response = Response::new(Content::Whole(text.into()));
-            // The room that the request's headers had: nothing of theirs stays in it.
-            parts.headers.clear();
-            *response.headers_mut() = parts.headers;
-            decisions::describe(response.headers_mut());
-            frame.seal(api, StatusCode::OK, response.headers_mut());
-            response
-        }
-        Ok(Err(problem)) | Err(problem) => frame.close(api, problem.into_response()).map(Content::Other),
-    }
 }
 
 /// Decisions by the line.

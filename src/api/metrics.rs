@@ -4,7 +4,6 @@
 //! counted together as `other`. Counting never fails and never blocks for long.
 
 use std::{
-    collections::HashSet,
     fmt::Write,
     sync::{OnceLock, atomic::Ordering},
     time::Duration,
@@ -330,11 +329,13 @@ impl Metrics {
 
     /// Counts the criteria that failed in one decision, each once.
     pub fn failed<'c>(&self, tenant: &TenantId, criteria: impl Iterator<Item = &'c CriterionName>) {
-        let mut failed = HashSet::new();
+        // Mostly there are none, and no list of them is made.
+        let mut failed = Vec::new();
         for criterion in criteria {
-            if !failed.insert(criterion) {
+            if failed.contains(&criterion) {
                 continue;
             }
+            failed.push(criterion);
             let labels = ScriptLabels { tenant: self.tenant(tenant), criterion: criterion.to_string() };
             self.script_failures.get_or_create(&labels).inc();
         }

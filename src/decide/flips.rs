@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DecisionInput, Situation, choose, explanation::Flip, ranking};
+use super::{DecisionInput, Situation, choose_for, explanation::Flip, ranking};
 use crate::{
     domain::{
         channel::{Channel, PerChannel},
@@ -184,7 +184,8 @@ impl Search<'_> {
     }
 
     fn flip_to(&self, what: &str, from: Value, to: Value, input: &DecisionInput<'_>) -> Option<Flip> {
-        let winner = choose(self.bundle, input).chosen.filter(|winner| *winner != self.winner)?;
+        let chosen = choose_for(self.bundle, input, |choice| choice.chosen);
+        let winner = chosen.filter(|winner| *winner != self.winner)?;
         Some(Flip { what: what.to_owned(), from, to, winner: Some(winner) })
     }
 }

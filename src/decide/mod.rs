@@ -52,26 +52,36 @@ pub struct DecisionInput<'a> {
 
 /// Gates, scores, ranks and chooses: all that an answer needs, and no word more.
 pub fn choose<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
-    choose_by(bundle, input, Bundle::score_on)
+    choose_by(bundle, input, Bundle::score_on, Choice::clone)
+}
+
+/// The same for `then`: a choice is large, and stays where it was made.
+pub fn choose_for<'a, T>(
+    bundle: &'a Bundle,
+    input: &DecisionInput<'a>,
+    then: impl FnOnce(&Choice<'a>) -> T,
+) -> T {
+    choose_by(bundle, input, Bundle::score_on, then)
 }
 
 /// The same with every script run by the interpreter: what the compiled form is measured and held against.
 pub fn choose_interpreted<'a>(bundle: &'a Bundle, input: &DecisionInput<'a>) -> Choice<'a> {
-    choose_by(bundle, input, Bundle::interpret_on)
+    choose_by(bundle, input, Bundle::interpret_on, Choice::clone)
 }
 
 #[inline]
-fn choose_by<'a>(
+fn choose_by<'a, T>(
     bundle: &'a Bundle,
     input: &DecisionInput<'a>,
     score: impl FnOnce(&Bundle, &mut Scorecard, &MessageView<'_>, &PerChannel<ChannelView>),
-) -> Choice<'a> {
+    then: impl FnOnce(&Choice<'a>) -> T,
+) -> T {
     let situation = Situation::of(bundle, input);
     let mut choice = Choice::open(bundle, input, &situation);
     score(bundle, &mut choice.card, &situation.message, &situation.channels);
     ranking::rank_in(&mut choice.ranking, bundle, input, &situation, &choice.card, choice.weights);
     choice.settle(input);
-    choice
+    then(&choice)
 }
 
 /// The same with everything that explains it.

@@ -4,12 +4,14 @@
 //! the zone's own rule: in the gap the next valid instant counts, in the fold both hours do.
 
 use std::{
+    cell::Cell,
     sync::Mutex,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use chrono::{
-    DateTime, Datelike, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc, Weekday,
+    DateTime, Datelike, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset,
+    TimeZone, Utc, Weekday,
 };
 use chrono_tz::Tz;
 
@@ -132,7 +134,24 @@ pub struct Moment {
 
 impl Moment {
     pub fn of(at: DateTime<Utc>, zone: Tz) -> Self {
-        Self { at, local: at.with_timezone(&zone).naive_local() }
+        Self { at, local: at.with_timezone(&offset(at, zone)).naive_local() }
+    }
+}
+
+/// How far a zone's clocks are ahead. Most questions are about one zone and this very second, and the tables of
+/// centuries are not gone through again for them: within a second nothing changes.
+fn offset(at: DateTime<Utc>, zone: Tz) -> FixedOffset {
+    thread_local! {
+        static LAST: Cell<Option<(Tz, i64, FixedOffset)>> = const { Cell::new(None) };
+    }
+    let second = at.timestamp();
+    match LAST.get() {
+        Some((last_zone, last, offset)) if last == second && last_zone == zone => offset,
+        _ => {
+            let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+            LAST.set(Some((zone, second, offset)));
+            offset
+        }
     }
 }
 
@@ -268,6 +287,18 @@ mod tests {
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse::<DateTime<chrono::FixedOffset>>().unwrap().with_timezone(&Utc)
+    }
+    #[test]
+    fn what_clocks_show_is_told_of_each_second_and_zone_for_itself() {
+        let zones = [chrono_tz::Europe::Paris, chrono_tz::America::New_York, chrono_tz::UTC];
+        for text in ["2027-03-28T02:00:00+01:00", "2027-10-31T02:59:59+02:00"] {
+            for millis in (-3_000..3_000).step_by(250) {
+                let instant = at(text) + chrono::TimeDelta::milliseconds(millis);
+                for zone in zones {
+                    assert_eq!(Moment::of(instant, zone).local, instant.with_timezone(&zone).naive_local());
+                }
+            }
+        }
     }
     /// In Paris; that its local time is the zone's is held by comparing with it.
     fn moment(text: &str) -> Moment {

@@ -15,6 +15,7 @@ use crate::{
         facts::{DriverHealth, Facts, SentLately},
         ids::{RecipientId, TenantId},
         message::{MessageKind, MessageRequest, Origin},
+        time::Moment,
     },
     policy::{bundle::Bundle, settings::TenantPolicy},
     store::{Asking, KnownFacts, Remembered, StoreError},
@@ -58,7 +59,7 @@ impl Orchestrator {
         let policy = bundle.policy();
         let addresses = PerChannel::from_fn(|c| contacts[c].address().cloned());
         let senders = PerChannel::from_fn(|c| policy.channels[c].from.clone());
-        let day = at.with_timezone(&policy.time_zone).date_naive();
+        let day = Moment::of(at, policy.time_zone).local.date();
         let known = self.store.known_facts(about.tenant, &addresses, &senders, about.origin, day).await?;
         let sent_lately = match policy.caps.binds(about.kind) {
             true => self.store.sent_lately(about.tenant, about.recipient, about.kind, at).await?,
@@ -91,7 +92,7 @@ impl Orchestrator {
             kind: about.kind,
             origin: about.origin,
             at,
-            day: at.with_timezone(&policy.time_zone).date_naive(),
+            day: Moment::of(at, policy.time_zone).local.date(),
             sent_lately: policy.caps.binds(about.kind),
             opt_ins: policy.consent.opt_in_recorded,
             windows: self.windows(policy),

@@ -23,7 +23,7 @@ use crate::{
 pub struct Weighed<'g> {
     bundle: &'g Bundle,
     variant: Option<&'g str>,
-    choice: Choice<'g>,
+    choice: &'g Choice<'g>,
     /// How long deciding took, without gathering the facts.
     pub took: Duration,
 }
@@ -73,9 +73,10 @@ impl Orchestrator {
         failpoint::hit("route.loaded");
         let started = Instant::now();
         failpoint::hit("route.eval_start");
-        let choice = decide::choose(bundle, &input);
-        failpoint::hit("route.eval_end");
-        Some(then(&Weighed { bundle, variant, choice, took: started.elapsed() }))
+        Some(decide::choose_for(bundle, &input, |choice| {
+            failpoint::hit("route.eval_end");
+            then(&Weighed { bundle, variant, choice, took: started.elapsed() })
+        }))
     }
 }
 
@@ -117,6 +118,6 @@ impl<'g> Weighed<'g> {
     }
 
     pub fn choice(&self) -> &Choice<'g> {
-        &self.choice
+        self.choice
     }
 }

@@ -22,8 +22,8 @@ use super::{
     sqlite::{Cell, Direct, NONE, Refused},
 };
 
-/// Pages of the log from which the writer helps: 32 MiB.
-const LONG: u64 = 8_192;
+/// Pages of the log from which the writer helps: 128 MiB.
+const LONG: u64 = 32_768;
 /// As little is left as is written while the last folding took no longer than this.
 const LITTLE: Duration = Duration::from_millis(5);
 /// Foldings in a row that try to come so close: each has less to do than the one before, unless the disk is too slow.
