@@ -103,10 +103,12 @@ impl Session {
         }
     }
 
-    /// Between two commits: the embedded database's log is folded in where it is long.
-    pub(super) fn fold(&mut self, log: &Log) {
+    /// Between two commits, of which the last was of so many operations: the embedded database's log is folded in where
+    /// it is long.
+    pub(super) fn fold(&mut self, log: &Log, operations: usize) {
         if let Session::Sqlite(c) = self {
             log.fold(c);
+            log.grew(operations as u64);
         }
     }
 

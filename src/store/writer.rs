@@ -264,7 +264,7 @@ impl Task {
                     self.write(admitted).await;
                 }
             }
-            self.session.fold(&self.log);
+            self.session.fold(&self.log, last);
             if self.shared.closed.load(Ordering::Acquire) && self.queue.is_empty() {
                 self.queue.close();
             }
