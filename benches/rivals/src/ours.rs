@@ -43,7 +43,7 @@ impl Engine for Scripts<'_> {
     fn score(&mut self, case: &Case) -> Decision {
         let card = match self.way {
             Way::Compiled => self.bundle.score(&case.message, &case.channels),
-            Way::Interpreted => self.bundle.interpret(&case.message, &case.channels),
+            Way::Interpreted => self.bundle.program().0.interpret(&case.message, &case.channels),
         };
         let sums = card.points(self.bundle.weights(None));
         let points = PerChannel::from_fn(|channel: Channel| {
