@@ -228,3 +228,32 @@ impl Scorecard {
         (bits, rows.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_criterion_that_counts_is_told_however_many_there_are() {
+        for criteria in [0, 1, INLINE, INLINE + 1, INLINE + 64, 200] {
+            let (mut card, weights) = (Scorecard::new(), vec![10.0; criteria]);
+            for at in 0..criteria {
+                let share = if at % 3 == 0 { 0.5 } else { 0.0 };
+                card.push(&Row { shares: [0.0, share, 0.0, 0.0], ..Row::NOTHING }, 0);
+            }
+            let (mut told, mut from) = (Vec::new(), 0);
+            loop {
+                let (bits, looked_at) = card.counted(Channel::Email, &weights, from, |points| points != 0.0);
+                told.extend((0..64).filter(|at| bits >> at & 1 == 1).map(|at| from + at));
+                from += looked_at;
+                if looked_at == 0 {
+                    break;
+                }
+            }
+            assert_eq!(told, (0..criteria).step_by(3).collect::<Vec<_>>());
+            assert_eq!(from, criteria);
+            let points = card.points(&weights);
+            assert_eq!((points[Channel::Email], points[Channel::Sms]), (5.0 * told.len() as f64, 0.0));
+        }
+    }
+}

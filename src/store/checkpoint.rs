@@ -1,11 +1,12 @@
 //! Folding the embedded database's log into its file, beside the commits and not within them.
 //!
 //! A thread of its own does the bulk, a little after every few commits: folded in rarely, it is much at once, and the
-//! commits beside it wait for a disk that is busy with it. The thread never quite catches up with a writer that goes on writing, and a log that is not
-//! folded in whole is never begun anew: once the log is long, the thread comes as close as it can, and the writer itself
-//! does the little that is left, between two commits and after it has answered. So the log stays bounded (reliability.md
-//! F17), no caller waits for its folding, and its file, once grown, is written over in place. It decides nothing about
-//! what is durable: a commit is in the log, on the disk, before any of this.
+//! commits beside it wait for a disk that is busy with it. The thread never quite catches up with a writer that goes
+//! on writing, and a log that is not folded in whole is never begun anew: once the log is long, the thread comes as
+//! close as it can, and the writer itself does the little that is left, between two commits and after it has
+//! answered. So the log stays bounded (reliability.md F17), no caller waits for its folding, and its file, once
+//! grown, is written over in place. It decides nothing about what is durable: a commit is in the log, on the disk,
+//! before any of this.
 
 use std::{
     path::Path,
