@@ -25,7 +25,7 @@ use crate::{
         channel::Channel,
         delivery::{Attempt, AttemptError, AttemptStatus, ErrorClass, Hop, Next, Outcome, Status},
         ids::AttemptId,
-        time::parse_time_zone,
+        time::{Moment, parse_time_zone},
     },
     failpoint,
     store::{Claimed, Due, Intent, IntentRecord, OpenAttempt, PauseKind, Result, StoreError, paused_words},
@@ -318,7 +318,7 @@ impl Trying<'_> {
             address: self.outbound.to.clone(),
             from: self.outbound.from.clone(),
             cost: self.cost,
-            day: at.with_timezone(&zone).date_naive(),
+            day: Moment::of(at, zone).local.date(),
             at,
             limits: self.terms.limits.clone(),
         }

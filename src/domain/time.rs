@@ -204,7 +204,7 @@ pub fn wait_at(at: Moment, zone: Tz, quiet: Option<QuietHours>, french_window: b
 
 /// The first instant of the next local day, or of the next local month.
 pub fn next_period(at: DateTime<Utc>, zone: Tz, month: bool) -> DateTime<Utc> {
-    let today = at.with_timezone(&zone).date_naive();
+    let today = Moment::of(at, zone).local.date();
     let next = if month {
         today.with_day(1).unwrap_or(today) + chrono::Months::new(1)
     } else {
@@ -288,6 +288,7 @@ mod tests {
     fn at(text: &str) -> DateTime<Utc> {
         text.parse::<DateTime<chrono::FixedOffset>>().unwrap().with_timezone(&Utc)
     }
+
     #[test]
     fn what_clocks_show_is_told_of_each_second_and_zone_for_itself() {
         let zones = [chrono_tz::Europe::Paris, chrono_tz::America::New_York, chrono_tz::UTC];
@@ -300,6 +301,7 @@ mod tests {
             }
         }
     }
+
     /// In Paris; that its local time is the zone's is held by comparing with it.
     fn moment(text: &str) -> Moment {
         Moment::of(at(text), chrono_tz::Europe::Paris)

@@ -25,7 +25,7 @@ use crate::{
         ids::{BroadcastId, IdempotencyKey, MessageId, TenantId},
         message::MessageRequest,
         question::Question,
-        time::Clock,
+        time::{Clock, Moment},
     },
     failpoint,
     policy::{
@@ -254,7 +254,7 @@ impl Orchestrator {
         );
         let (status, status_reason) = first_status(&decided.decision, plan.as_ref(), now);
         let policy = decided.bundle.policy();
-        let day = now.with_timezone(&policy.time_zone).date_naive();
+        let day = Moment::of(now, policy.time_zone).local.date();
         let counting = Counting { day: policy.learning.analytics.then_some(day), broadcast };
         Ok(NewMessage {
             id: MessageId::new(),
