@@ -10,8 +10,8 @@ use std::{
 };
 
 use chrono::{
-    DateTime, Datelike, Days, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset,
-    TimeZone, Utc, Weekday,
+    DateTime, Datelike, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc,
+    Weekday,
 };
 use chrono_tz::Tz;
 
@@ -27,9 +27,22 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = hastened(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)
+        instant(hastened(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
     }
+}
+
+/// So many milliseconds after the epoch. Most are of the same second as those before: its date is not reckoned again.
+fn instant(millis: i64) -> DateTime<Utc> {
+    thread_local! {
+        static LAST: Cell<(i64, NaiveDateTime)> = const { Cell::new((0, DateTime::UNIX_EPOCH.naive_utc())) };
+    }
+    let (second, rest) = (millis.div_euclid(1000), millis.rem_euclid(1000));
+    let (last, mut begins) = LAST.get();
+    if last != second {
+        begins = DateTime::from_timestamp(second, 0).unwrap_or(DateTime::UNIX_EPOCH).naive_utc();
+        LAST.set((second, begins));
+    }
+    within(begins, rest as u32 * 1_000_000).and_utc()
 }
 
 /// As it is.
@@ -133,26 +146,29 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Most questions are about one zone and this very second, and the tables of centuries are not gone through again for
+    /// them: within a second nothing changes.
     pub fn of(at: DateTime<Utc>, zone: Tz) -> Self {
-        Self { at, local: at.with_timezone(&offset(at, zone)).naive_local() }
+        thread_local! {
+            static LAST: Cell<Option<(Tz, NaiveDateTime, NaiveDateTime)>> = const { Cell::new(None) };
+        }
+        let utc = at.naive_utc();
+        let second = within(utc, 0);
+        let local = match LAST.get() {
+            Some((last_zone, last, local)) if last == second && last_zone == zone => local,
+            _ => {
+                let local = zone.from_utc_datetime(&second).naive_local();
+                LAST.set(Some((zone, second, local)));
+                local
+            }
+        };
+        Self { at, local: within(local, utc.nanosecond()) }
     }
 }
 
-/// How far a zone's clocks are ahead. Most questions are about one zone and this very second, and the tables of
-/// centuries are not gone through again for them: within a second nothing changes.
-fn offset(at: DateTime<Utc>, zone: Tz) -> FixedOffset {
-    thread_local! {
-        static LAST: Cell<Option<(Tz, i64, FixedOffset)>> = const { Cell::new(None) };
-    }
-    let second = at.timestamp();
-    match LAST.get() {
-        Some((last_zone, last, offset)) if last == second && last_zone == zone => offset,
-        _ => {
-            let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
-            LAST.set(Some((zone, second, offset)));
-            offset
-        }
-    }
+/// That many nanoseconds into its second.
+fn within(second: NaiveDateTime, nanoseconds: u32) -> NaiveDateTime {
+    second.with_nanosecond(nanoseconds).unwrap_or(second)
 }
 
 /// Something that makes a message wait.
@@ -287,6 +303,14 @@ mod tests {
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse::<DateTime<chrono::FixedOffset>>().unwrap().with_timezone(&Utc)
+    }
+
+    #[test]
+    fn an_instant_is_its_milliseconds_whatever_was_asked_before() {
+        let seconds = [0, -1, 1, 1_763_197_200, 1_763_197_201, 1_763_197_200, 253_402_300_799];
+        for millis in seconds.into_iter().flat_map(|second| [0, 1, 999].map(|rest| second * 1000 + rest)) {
+            assert_eq!(instant(millis), DateTime::from_timestamp_millis(millis).unwrap());
+        }
     }
 
     #[test]

@@ -113,21 +113,27 @@ impl<'a> Scanner<'a> {
 
     /// A text without escapes.
     pub fn plain(&mut self) -> Option<&'a str> {
-        match self.string()? {
-            Cow::Borrowed(text) => Some(text),
-            Cow::Owned(_) => None,
-        }
+        self.take(b'"')?;
+        self.as_it_is()
     }
 
     pub fn string(&mut self) -> Option<Cow<'a, str>> {
         self.take(b'"')?;
+        match self.as_it_is() {
+            Some(text) => Some(Cow::Borrowed(text)),
+            None => self.unescaped().map(Cow::Owned),
+        }
+    }
+
+    /// What stands before the closing quote, where there are no escapes; else nothing is read.
+    fn as_it_is(&mut self) -> Option<&'a str> {
         let start = self.at;
         let end = start + plain_run(self.text.as_bytes().get(start..)?);
-        if *self.text.as_bytes().get(end)? == b'"' {
-            self.at = end + 1;
-            return self.text.get(start..end).map(Cow::Borrowed);
+        if *self.text.as_bytes().get(end)? != b'"' {
+            return None;
         }
-        self.unescaped().map(Cow::Owned)
+        self.at = end + 1;
+        self.text.get(start..end)
     }
 
     fn unescaped(&mut self) -> Option<String> {
