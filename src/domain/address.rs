@@ -151,9 +151,13 @@ impl<'a> Reach<'a> {
 /// The addresses as the caller wrote them; which form they are in depends on the tenant's region.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawContacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub phone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub whatsapp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub telegram: Option<String>,
 }
 

@@ -110,8 +110,10 @@ pub struct Plan {
     /// The chosen channel first, then its fallbacks; at most three.
     pub hops: Vec<Hop>,
     /// Not before this moment (`sendAt`, or the end of a hold).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<DateTime<Utc>>,
     /// What keeps it until then, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub held_reason: Option<String>,
     /// No attempt starts after this moment; every message has one.
     pub deadline: DateTime<Utc>,
@@ -121,10 +123,10 @@ pub struct Plan {
     /// The IANA zone of the tenant, in whose days money is counted.
     pub budget_time_zone: String,
     /// Sent again elsewhere if nothing happens.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub escalation: Option<PlannedEscalation>,
     /// As the decision has it, the strategy's included; what it may cost depends on it.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// What its mails may carry to tell of opens and clicks.
     #[serde(default)]
@@ -173,10 +175,12 @@ pub struct PlannedEscalation {
 /// What goes on one channel where that differs from what the caller wrote: a template's form, in its locale.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendered {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     pub body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_template: Option<ApprovedTemplate>,
 }
 
@@ -211,23 +215,28 @@ pub struct Hop {
     /// The drivers to try, by name; empty: the operator's for that channel.
     pub drivers: Vec<String>,
     /// The tenant's number or mailbox on this channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
     /// Estimated, for the whole message.
     pub cost: MicroEuros,
     /// Quiet hours that must be over before it is sent; none where they do not hold this message here.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_hours: Option<QuietHours>,
     /// Held by France's window for marketing SMS.
     pub french_legal_window: bool,
     /// Seconds to wait before each retry; its length is the most retries on this channel.
     pub retry_delays: Vec<u32>,
     /// The hop to go to when the retries are used up, an index into the plan; none: the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after_retries: Option<u16>,
     /// What an unknown outcome leads to here.
     pub on_unknown: OnUnknown,
     /// None: the request's own content.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rendered: Option<Rendered>,
 }
 

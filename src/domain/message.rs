@@ -86,27 +86,38 @@ impl MessageKind {
 pub struct MessageRequest {
     pub tenant: TenantId,
     pub recipient: RecipientId,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub recipient_name: Option<String>,
     pub contacts: RawContacts,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<MessageKind>,
     /// None: the tenant's default priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Minutes within which it must have been sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub send_within: Option<u32>,
     pub preferences: Preferences,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<Tz>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
     /// The appointment or other moment that the message is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_at: Option<DateTime<Utc>>,
     pub tags: Vec<String>,
     pub origin: Origin,
     /// Marketing consent, as the caller knows it; none: unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<bool>,
     pub content: Content,
     /// Not before this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub send_at: Option<DateTime<Utc>>,
     /// Not after this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ordering_key: Option<String>,
 }
 
@@ -123,7 +134,9 @@ pub struct Preferences {
     pub fallback: Vec<Channel>,
     pub disabled: Vec<Channel>,
     /// Start and end of the recipient's own quiet hours, each over the tenant's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_start: Option<NaiveTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet_end: Option<NaiveTime>,
     pub allow_sms_in_quiet_hours: bool,
 }
@@ -131,9 +144,12 @@ pub struct Preferences {
 /// The words to send. `Debug` shows sizes only: content is personal data.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Content {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     pub body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     pub data: serde_json::Map<String, serde_json::Value>,
     pub attachments: Vec<Attachment>,

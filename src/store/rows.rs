@@ -269,3 +269,26 @@ pub(super) fn event(row: &Row) -> Result<(MessageId, TimelineEvent), Fault> {
     let event = TimelineEvent { at: instant(row.int(1)?)?, event: row.text(2)?, detail: row.maybe_text(3)? };
     Ok((parsed(row.text(0)?, MessageId::parse)?, event))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Up to version 0.1.0 everything was written, what says nothing too.
+    #[test]
+    fn what_says_nothing_is_not_written_and_reads_as_nothing() {
+        let request = r#"{"tenant":"agency","recipient":"p-1","recipient_name":null,"contacts":{"phone":"06 12 34 56 78","email":null,"whatsapp":null,"telegram":null},"kind":null,"priority":null,"send_within":null,"preferences":{"preferred":["email"],"fallback":[],"disabled":[],"quiet_start":null,"quiet_end":null,"allow_sms_in_quiet_hours":false},"time_zone":null,"locale":null,"event_at":null,"tags":[],"origin":"api","consent":null,"content":{"subject":null,"body":"null","html":null,"template":null,"data":{"a":null},"attachments":[]},"send_at":null,"deadline":null,"ordering_key":null}"#;
+        let plan = r#"{"hops":[{"channel":"sms","address":{"kind":"phone","value":"+33612345678"},"drivers":[],"from":null,"from_name":null,"reply_to":null,"cost":0.05,"quiet_hours":null,"french_legal_window":false,"retry_delays":[60],"after_retries":null,"on_unknown":"hold","rendered":null}],"not_before":null,"held_reason":null,"deadline":"2025-11-16T09:00:00Z","class":"transactional","time_zone":"Europe/Paris","budget_time_zone":"Europe/Paris","escalation":null,"priority":null,"tracking":{"engagement":false,"hosts":[]}}"#;
+        let old: MessageRequest = from_json(request, "a request").unwrap();
+        let new = to_json(&old).map_err(|why| why.0).unwrap();
+        assert_eq!(
+            new,
+            r#"{"tenant":"agency","recipient":"p-1","contacts":{"phone":"06 12 34 56 78"},"preferences":{"preferred":["email"],"fallback":[],"disabled":[],"allow_sms_in_quiet_hours":false},"tags":[],"origin":"api","content":{"body":"null","data":{"a":null},"attachments":[]}}"#
+        );
+        assert_eq!(from_json::<MessageRequest>(&new, "a request").unwrap(), old);
+        let old: Plan = from_json(plan, "a plan").unwrap();
+        let new = to_json(&old).map_err(|why| why.0).unwrap();
+        assert!(new.len() < plan.len() - 200 && !new.contains("null"), "{new}");
+        assert_eq!(from_json::<Plan>(&new, "a plan").unwrap(), old);
+    }
+}
