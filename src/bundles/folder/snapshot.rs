@@ -61,6 +61,8 @@ pub struct Snapshot {
 pub struct Batch {
     pub difference: Difference,
     read: BTreeMap<String, Result<Vec<u8>, Fault>>,
+    /// Everything was looked at.
+    whole: bool,
 }
 
 impl Snapshot {
@@ -96,12 +98,13 @@ impl Snapshot {
     /// Reads what differs.
     pub fn gather(&self, folder: &Path, scope: &Scope, reread: bool) -> Batch {
         let mut batch = Batch::of(self.difference(folder, scope, reread), None);
+        batch.whole = *scope == Scope::Whole;
         for _ in 1..READS_MAX {
             let difference = self.difference(folder, scope, reread);
             if difference.same(&batch.difference) {
                 break;
             }
-            batch = Batch::of(difference, Some(batch));
+            batch = Batch { whole: batch.whole, ..Batch::of(difference, Some(batch)) };
         }
         batch
     }
@@ -121,7 +124,8 @@ impl Snapshot {
 
     /// Takes a change over; the paths of which something is different now.
     pub fn apply(&mut self, folder: &Path, batch: Batch) -> BTreeSet<String> {
-        let Batch { difference, mut read } = batch;
+        let Batch { difference, mut read, whole } = batch;
+        let root = self.listing.root();
         self.listing.apply(&difference);
         let mut touched = BTreeSet::new();
         for (path, entry) in &difference.entries {
@@ -133,7 +137,12 @@ impl Snapshot {
             }
         }
         self.take_root(folder, &difference, &mut touched);
-        self.mounts = if self.root_fault.is_none() { mounts::warnings(folder) } else { Vec::new() };
+        // The system's list is long, and no event tells of a change to it.
+        if self.root_fault.is_some() {
+            self.mounts.clear();
+        } else if whole || root != self.listing.root() {
+            self.mounts = mounts::warnings(folder);
+        }
         touched
     }
 
@@ -304,7 +313,7 @@ impl Batch {
     /// Reads the files of a difference, but for those that were read `before` from the same state.
     fn of(difference: Difference, before: Option<Batch>) -> Self {
         let (seen, mut known) = match before {
-            Some(Batch { difference, read }) => (difference.entries, read),
+            Some(Batch { difference, read, .. }) => (difference.entries, read),
             None => (BTreeMap::new(), BTreeMap::new()),
         };
         let mut read = BTreeMap::new();
@@ -317,7 +326,7 @@ impl Batch {
             let bytes = again.unwrap_or_else(|| read_beneath(difference.opened.as_ref(), path, role));
             read.insert(path.clone(), bytes);
         }
-        Self { difference, read }
+        Self { difference, read, whole: false }
     }
 }
 
