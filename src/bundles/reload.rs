@@ -34,8 +34,7 @@ use crate::{
 pub const SETTLE: Duration = Duration::from_millis(250);
 /// Under continuous writing, what is there is taken after this long.
 pub const SETTLE_MAX: Duration = Duration::from_secs(2);
-/// From a change to the first question whether there is another; each takes twice as long to come as the one before, up to
-/// `SETTLE_SILENT`: who writes again does so soon, and to wake for nothing costs most of what a save costs.
+/// Between two looks while the folder settles and events come.
 const SETTLE_STEP: Duration = Duration::from_millis(25);
 /// Between two looks while it settles in silence: not every file system tells of what happens.
 const SETTLE_SILENT: Duration = Duration::from_millis(100);
@@ -196,16 +195,15 @@ async fn settle(core: &Arc<Core>, whole: bool) {
     while still_since.elapsed() < SETTLE && started.elapsed() < SETTLE_MAX {
         tokio::time::sleep(pause.min(SETTLE.saturating_sub(still_since.elapsed()))).await;
         let at_the_end = still_since.elapsed() + SETTLE_STEP >= SETTLE;
-        pause = (pause * 2).min(SETTLE_SILENT);
         if !(at_the_end || core.is_hinted() || looked_at.elapsed() >= SETTLE_SILENT) {
             continue;
         }
         let looking = Instant::now();
         if glance().await {
-            (still_since, pause) = (Instant::now(), SETTLE_STEP);
+            still_since = Instant::now();
         }
         // What takes long to look at is looked at less often: never more than a fifth of the time.
-        (looked_at, pause) = (Instant::now(), pause.max(looking.elapsed() * 4).min(SETTLE));
+        (looked_at, pause) = (Instant::now(), SETTLE_STEP.max(looking.elapsed() * 4).min(SETTLE));
     }
 }
 
