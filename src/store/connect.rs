@@ -23,6 +23,9 @@ use super::{
 /// How long a database may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long those that read may take to come back once the database is closed.
+const CLOSE: Duration = Duration::from_secs(10);
+
 /// How long the server keeps a transaction, and with it the rows that it holds, whose daemon says nothing: one that is
 /// frozen (SIGSTOP, a paused machine) is never noticed by TCP, and the other replicas wait for its rows.
 const SILENCE_MILLIS: &str = "10000";
@@ -240,13 +243,23 @@ impl Readers {
         Readers::Sqlite(pool, Arc::new(Beside { path, idle: Mutex::default() }))
     }
 
+    /// Waits for connections that are lent, but not for ever: one that never comes back must not keep the process from
+    /// ending.
     pub(super) async fn close(&self) {
-        match self {
-            Readers::Sqlite(pool, beside) => {
-                pool.close().await;
-                beside.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        let all_back = async {
+            match self {
+                Readers::Sqlite(pool, _) => pool.close().await,
+                Readers::Postgres(pool) => pool.close().await,
             }
-            Readers::Postgres(pool) => pool.close().await,
+        };
+        if tokio::time::timeout(CLOSE, all_back).await.is_err() {
+            tracing::warn!(
+                seconds = CLOSE.as_secs(),
+                "a reading connection to the database is left behind: it did not close"
+            );
+        }
+        if let Readers::Sqlite(_, beside) = self {
+            beside.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
         }
     }
 }

@@ -214,6 +214,7 @@ async fn open_sqlite(path: PathBuf, options: &OpenOptions) -> Result<SqlStore> {
         let mut made = Session::sqlite(&path, LOG_PAGES).map_err(|f| cannot_open(&shown, f))?;
         if let Some(mut link) = made.link() {
             require_version(&mut link, &shown).await?;
+            read_schema(&mut link, &shown).await?;
             let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
             if !beside && bytes <= options.look_through_bytes {
                 look_through(&mut link, &shown).await?;
@@ -291,6 +292,17 @@ async fn require_version(link: &mut Link<'_>, shown: &str) -> Result<()> {
 }
 
 /// Refuses a file that is damaged, before anything is written into it (reliability.md F14).
+/// Every word of the tables' definitions, which SQLite's own check takes for whatever they are: sqlx takes the names of types
+/// for UTF-8, and a reading thread that finds another ends by a panic, with its connection.
+async fn read_schema(link: &mut Link<'_>, shown: &str) -> Result<()> {
+    let sql = "SELECT COALESCE(sql, '') FROM sqlite_schema";
+    let rows = link.rows(sql, values![]).await.map_err(|f| cannot_open(shown, f))?;
+    match rows.iter().any(|row| row.text(0).is_err()) {
+        true => Err(damaged(shown, "the definition of a table is no text")),
+        false => Ok(()),
+    }
+}
+
 async fn look_through(link: &mut Link<'_>, shown: &str) -> Result<()> {
     let rows = link.rows("PRAGMA integrity_check(1)", values![]).await.map_err(|f| cannot_open(shown, f))?;
     let said = rows.first().map(|row| row.text(0)).transpose().map_err(|f| cannot_open(shown, f))?;
