@@ -365,3 +365,21 @@ async fn a_damage_in_what_the_start_counts_is_told_as_one() {
         assert!(words.contains("is damaged") && words.contains("the last backup"), "{table}: {words}");
     }
 }
+
+/// Found by the 89th of 120 damages (F14, `slow::bits`): the threads that read ended by a panic in sqlx, one connection after
+/// the other, and whoever closed the database waited for them for ever. SQLite's own check finds nothing wrong in it.
+#[tokio::test]
+async fn a_type_s_name_that_is_no_text_is_told_as_damage_at_the_start() {
+    let base = Base::sqlite();
+    base.open().await.close().await;
+    base.sql("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let Base::Sqlite(dir) = &base else { unreachable!() };
+    let file = dir.path().join("state/store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let named = b"request TEXT";
+    let place = bytes.windows(named.len()).position(|words| words == named).expect("the table of bodies");
+    bytes[place + named.len() - 1] ^= 0x80;
+    std::fs::write(&file, bytes).unwrap();
+    let words = refusal(&base.url(), OpenOptions::default()).await;
+    assert!(words.contains("is damaged") && words.contains("definition of a table"), "{words}");
+}
