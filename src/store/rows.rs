@@ -274,7 +274,7 @@ pub(super) fn event(row: &Row) -> Result<(MessageId, TimelineEvent), Fault> {
 mod tests {
     use super::*;
 
-    /// Up to version 0.1.0 everything was written, what says nothing too.
+    /// Earlier builds wrote everything out, what says nothing too.
     #[test]
     fn what_says_nothing_is_not_written_and_reads_as_nothing() {
         let request = r#"{"tenant":"agency","recipient":"p-1","recipient_name":null,"contacts":{"phone":"06 12 34 56 78","email":null,"whatsapp":null,"telegram":null},"kind":null,"priority":null,"send_within":null,"preferences":{"preferred":["email"],"fallback":[],"disabled":[],"quiet_start":null,"quiet_end":null,"allow_sms_in_quiet_hours":false},"time_zone":null,"locale":null,"event_at":null,"tags":[],"origin":"api","consent":null,"content":{"subject":null,"body":"null","html":null,"template":null,"data":{"a":null},"attachments":[]},"send_at":null,"deadline":null,"ordering_key":null}"#;

@@ -97,14 +97,14 @@ impl Snapshot {
 
     /// Reads what differs.
     pub fn gather(&self, folder: &Path, scope: &Scope, reread: bool) -> Batch {
-        let mut batch = Batch::of(self.difference(folder, scope, reread), None);
-        batch.whole = *scope == Scope::Whole;
+        let whole = *scope == Scope::Whole;
+        let mut batch = Batch::of(self.difference(folder, scope, reread), whole, None);
         for _ in 1..READS_MAX {
             let difference = self.difference(folder, scope, reread);
             if difference.same(&batch.difference) {
                 break;
             }
-            batch = Batch { whole: batch.whole, ..Batch::of(difference, Some(batch)) };
+            batch = Batch::of(difference, whole, Some(batch));
         }
         batch
     }
@@ -311,7 +311,7 @@ impl Snapshot {
 
 impl Batch {
     /// Reads the files of a difference, but for those that were read `before` from the same state.
-    fn of(difference: Difference, before: Option<Batch>) -> Self {
+    fn of(difference: Difference, whole: bool, before: Option<Batch>) -> Self {
         let (seen, mut known) = match before {
             Some(Batch { difference, read, .. }) => (difference.entries, read),
             None => (BTreeMap::new(), BTreeMap::new()),
@@ -326,7 +326,7 @@ impl Batch {
             let bytes = again.unwrap_or_else(|| read_beneath(difference.opened.as_ref(), path, role));
             read.insert(path.clone(), bytes);
         }
-        Self { difference, read, whole: false }
+        Self { difference, read, whole }
     }
 }
 
